@@ -1,0 +1,71 @@
+"""Watchmen: a loss that is not finite stops the run; shapes that vanish are reported in words."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from sdfsrn.structures import Views
+
+
+class FiniteLoss(pl.Callback):
+    """Stop before the weights are touched when the loss is not finite, and save which pictures made it so.
+
+    Args:
+        folder: `nonfinite.json` is written there: the step, the pictures' names and positions in the split.
+
+    Raises:
+        FloatingPointError: naming that file.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = pathlib.Path(folder) / "nonfinite.json"
+        self._batch: Views | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
+        """Remember which batch this is."""
+        self._batch = batch
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Look at the loss before it spreads."""
+        if torch.isfinite(loss):
+            return
+        indices = self._batch.index.tolist()
+        names = [trainer.datamodule.dataset("train").source.names[i] for i in indices] if trainer.datamodule else []
+        terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        report = {"step": trainer.global_step, "loss": str(float(loss)), "index": indices, "pictures": names}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({**report, "terms": {name: str(value) for name, value in terms.items()}}, indent=2))
+        raise FloatingPointError(
+            f"The loss is {float(loss)} at step {trainer.global_step}; the batch's pictures are listed in {self.path}. "
+            "Lower optimizer.lr, or look at these pictures and cameras."
+        )
+
+
+class CollapseWarning(pl.Callback):
+    """Say so when no ray of any silhouette finds a surface any more: the shapes have collapsed.
+
+    Args:
+        patience: training steps in a row without any surface.
+    """
+
+    def __init__(self, patience: int = 50) -> None:
+        self.patience = patience
+        self._empty = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict[str, Tensor], batch: Views, batch_idx: int
+    ) -> None:
+        """Count steps in which no ray met a surface."""
+        self._empty = 0 if outputs["hit"] > 0 else self._empty + 1
+        if self._empty == self.patience:
+            rank_zero_warn(
+                f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface, the signed distance has no "
+                f"zero crossing on any of them (step {trainer.global_step}). Start again with another seed, a lower "
+                "optimizer.lr, more callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
+            )

@@ -1,0 +1,107 @@
+"""Sphere pretraining as a stage that runs by itself before the first fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+from tqdm import tqdm
+
+from sdfsrn.functional.losses import sphere_loss
+from sdfsrn.models import Hypernetwork
+from sdfsrn.system import SDFSRN
+
+
+class SpherePretraining(pl.Callback):
+    """Start from spheres: the hypernetwork learns, for latent codes z ~ N(0, I), the SDF of a sphere. Eq. (26).
+
+    Skipped when a run is resumed. The result depends on these settings, the architecture and the seed only; it is kept in
+    `cache` and taken from there the next time.
+
+    Args:
+        radius: of the sphere, world frame.
+        iterations, num_points, num_latents, learning_rate: of the fit with Adam; `num_points` altogether an iteration.
+        low, high: points are uniform in [low, high]^3.
+        seed: of codes, points, and the hypernetwork's own start.
+        cache: folder; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        radius: float = 0.5,
+        iterations: int = 2000,
+        num_points: int = 10_000,
+        num_latents: int = 4,
+        learning_rate: float = 1e-4,
+        low: float = -1.0,
+        high: float = 1.0,
+        seed: int = 0,
+        cache: str | None = None,
+    ) -> None:
+        self.settings = {
+            "radius": radius, "iterations": iterations, "num_points": num_points, "num_latents": num_latents,
+            "learning_rate": learning_rate, "low": low, "high": high, "seed": seed,
+        }  # fmt: skip
+        self.cache = pathlib.Path(cache) if cache else None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: SDFSRN) -> None:
+        """Pretrain, or load the result; the main process does, the others get its weights."""
+        if trainer.ckpt_path is not None or pl_module.pretrained:
+            return
+        hypernetwork = pl_module.hypernetwork
+        if trainer.is_global_zero:
+            self._start(hypernetwork)
+        state = trainer.strategy.broadcast({k: v.cpu() for k, v in hypernetwork.state_dict().items()})
+        hypernetwork.load_state_dict(state)
+        pl_module.pretrained = True
+
+    def _start(self, hypernetwork: Hypernetwork) -> None:
+        path = self._path(hypernetwork)
+        if path is not None and path.is_file():
+            try:
+                hypernetwork.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+                rank_zero_info(f"Sphere pretraining: loaded {path}.")
+                return
+            except Exception as error:  # a damaged cache costs only its making again
+                rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and made anew.")
+        loss = self.fit(hypernetwork)
+        rank_zero_info(f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings['iterations']} iterations.")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            torch.save(hypernetwork.state_dict(), temporary)
+            temporary.replace(path)
+
+    def fit(self, hypernetwork: Hypernetwork) -> Tensor:
+        """Pretrain in place, without touching anybody else's random numbers; the last loss."""
+        options = self.settings
+        device = next(hypernetwork.parameters()).device
+        generator = torch.Generator().manual_seed(options["seed"])
+        optimizer = torch.optim.Adam(hypernetwork.parameters(), lr=options["learning_rate"], fused=device.type in ("cpu", "cuda"))
+        shape = (options["num_latents"], options["num_points"] // options["num_latents"], 3)
+        loss = torch.zeros(())
+        with torch.enable_grad():
+            for _ in tqdm(range(options["iterations"]), "Sphere pretraining", unit="it", leave=False):
+                latent = torch.randn(shape[0], hypernetwork.latent_dim, generator=generator).to(device)
+                uniform = torch.rand(shape, generator=generator).to(device)
+                points = options["low"] + uniform * (options["high"] - options["low"])
+                loss = sphere_loss(hypernetwork(latent).sdf(points), points, options["radius"])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        hypernetwork.zero_grad()
+        return loss.detach()
+
+    def _path(self, hypernetwork: Hypernetwork) -> pathlib.Path | None:
+        if self.cache is None:
+            return None
+        shapes = {name: list(value.shape) for name, value in hypernetwork.state_dict().items()}
+        start = [float(value.double().norm()) for value in hypernetwork.state_dict().values()]
+        key = json.dumps([self.settings, str(hypernetwork.field), shapes, start], sort_keys=True)
+        return self.cache / f"sphere-{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"

@@ -1,0 +1,40 @@
+"""A source held in memory: every picture is decoded and checked once, before training starts."""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from sdfsrn.data.views import Picture, Source, check_picture
+
+
+class PreloadedSource:
+    """The same pictures and points as `source`, from memory.
+
+    Raises:
+        ValueError: the first picture that cannot be used, named.
+    """
+
+    def __init__(self, source: Source, description: str) -> None:
+        self.source = source
+        self.names = source.names
+        self._pictures = [
+            self._load(index) for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def picture(self, index: int) -> Picture:
+        """As the source's."""
+        image, coverage, camera = self._pictures[index]
+        return Picture(image, coverage.astype(np.float32) / 255, camera)
+
+    def points(self, index: int) -> np.ndarray:
+        """As the source's."""
+        return self.source.points(index)
+
+    def _load(self, index: int) -> Picture:
+        picture = self.source.picture(index)
+        check_picture(picture, self.names[index])
+        return picture._replace(coverage=(picture.coverage * 255).round().astype(np.uint8))

@@ -1,0 +1,152 @@
+"""ShapeNet renderings by Kato et al. ("NMR"), as packaged for DVR; any data in that layout works."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import random
+import zipfile
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sdfsrn.data.views import Picture
+from sdfsrn.functional.camera import PerspectiveCamera
+
+SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
+
+
+class ShapeNetSource:
+    """One split of one category.
+
+    Layout: `<root>/<synset>/softras_<split>.lst` names the models, one a line; a model's folder has `image/0000.png`,
+    `mask/0000.png` ..., `cameras.npz` (`world_mat_i` world to camera in OpenCV axes, `camera_mat_i` z = 1 plane to screen)
+    and, for evaluation, `pointcloud.npz` (`points`). Cameras are read, never assumed.
+
+    Args:
+        root: folder that holds the synsets.
+        category: airplane, car, chair, or a synset number.
+        split: train, val or test.
+        num_models: the first so many models of a shuffled list; None takes all.
+        views: `all`: every view is a picture of its own; `one`: one random, fixed view a model. Val and test always take one,
+            view 5 i mod (number of views) of model i.
+        num_points: of ground truth, at most.
+        seed: of the choice of models and views.
+
+    Raises:
+        ValueError: missing folders or files, named, with the remedy.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        category: str,
+        split: str,
+        num_models: int | None = None,
+        views: str = "all",
+        num_points: int = 30_000,
+        seed: int = 0,
+    ) -> None:
+        if views not in ("all", "one"):
+            raise ValueError(f"Expected data.views of all or one, got {views}.")
+        self.folder = pathlib.Path(root) / SYNSETS.get(category, category)
+        self.split = split
+        self.num_points = num_points
+        models = _read_list(self.folder, split)
+        if num_models is not None and split == "train":
+            if not 1 <= num_models <= len(models):
+                raise ValueError(f"Expected data.num_models between 1 and {len(models)}, got {num_models}.")
+            models = sorted(random.Random(seed).sample(models, num_models))
+        self.records = [
+            (model, view)
+            for i, model in enumerate(models)
+            for view in self._choose(_views(self.folder / model), i, model, views, seed)
+        ]
+        self.names = [str(self.folder / model / "image" / f"{view:04d}.png") for model, view in self.records]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def picture(self, index: int) -> Picture:
+        """Image, mask and camera of a view."""
+        model, view = self.records[index]
+        folder = self.folder / model
+        image = _read_png(folder / "image" / f"{view:04d}.png", "RGB")
+        mask = _read_png(folder / "mask" / f"{view:04d}.png", "L")
+        return Picture(image, mask.astype(np.float32) / 255, _cameras(folder)[view])
+
+    def points(self, index: int) -> np.ndarray:
+        """Surface points of the view's model; none in training."""
+        if self.split == "train":
+            return np.zeros((0, 3), np.float32)
+        path = self.folder / self.records[index][0] / "pointcloud.npz"
+        points = _read_npz(path, ["points"])["points"].astype(np.float32)
+        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+            raise ValueError(f"Expected finite points of shape (n, 3), got shape {points.shape} in {path}.")
+        keep = np.random.default_rng(0).permutation(len(points))[: self.num_points]
+        return points[keep]
+
+    def _choose(self, count: int, position: int, model: str, views: str, seed: int) -> list[int]:
+        if self.split != "train":
+            return [5 * position % count]
+        return list(range(count)) if views == "all" else [random.Random(f"{seed}/{model}").randrange(count)]
+
+
+def _read_list(folder: pathlib.Path, split: str) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"Expected renderings in {folder}, which does not exist: set data.root to the folder that holds it.")
+    path = folder / f"softras_{split}.lst"
+    if not path.is_file():
+        raise ValueError(f"Expected the list of models {path}, which does not exist: data.root must follow the NMR layout.")
+    models = path.read_text().split()
+    if not models:
+        raise ValueError(f"Expected at least one model in {path}, got an empty list.")
+    escaping = [model for model in models if pathlib.PurePath(model).name != model or model in (".", "..")]
+    if escaping:
+        raise ValueError(f"Expected plain folder names in {path}, got {escaping[0]}.")
+    return models
+
+
+def _views(folder: pathlib.Path) -> int:
+    """The number of views of a model, all of whose files exist."""
+    images = sorted(path.name for path in (folder / "image").glob("*.png"))
+    masks = {path.name for path in (folder / "mask").glob("*.png")}
+    if not images or not (folder / "cameras.npz").is_file():
+        raise ValueError(f"Expected image/0000.png ... and cameras.npz in {folder}: restore it or take it off the list.")
+    missing = [name for i, name in enumerate(images) if name != f"{i:04d}.png" or name not in masks]
+    if missing:
+        raise ValueError(f"Expected image and mask of consecutive views in {folder}, but {missing[0]} has no partner.")
+    return len(images)
+
+
+def _read_png(path: pathlib.Path, mode: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode != mode and not (mode == "L" and image.mode == "1"):
+                raise ValueError(f"Expected a picture of mode {mode}, got {image.mode} in {path}.")
+            return np.asarray(image.convert(mode))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"Could not read {path} ({error}): restore the file or take its model off the list.") from error
+
+
+def _read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def _cameras(folder: pathlib.Path) -> list[PerspectiveCamera]:
+    count = len(list((folder / "image").glob("*.png")))
+    names = [f"{kind}_mat_{i}" for i in range(count) for kind in ("world", "camera")]
+    matrices = _read_npz(folder / "cameras.npz", names)
+    return [
+        PerspectiveCamera(
+            torch.from_numpy(matrices[f"world_mat_{i}"][:3, :4].astype(np.float32)),
+            torch.from_numpy(matrices[f"camera_mat_{i}"][:3, :3].astype(np.float32)),
+        )
+        for i in range(count)
+    ]

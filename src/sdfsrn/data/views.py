@@ -1,0 +1,162 @@
+"""From a picture on disk to one sample of a batch: composite, distance transform, sampled rays. The same for every data set."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+from torchvision.transforms import v2
+
+from sdfsrn.functional.camera import Camera, pixel_centers
+from sdfsrn.functional.silhouette import distance_transform, importance_weight
+from sdfsrn.structures import Views
+
+
+class Picture(NamedTuple):
+    """One picture of one object, as a data set stores it."""
+
+    image: np.ndarray  # (h, w, 3) uint8, colours not multiplied by coverage
+    coverage: np.ndarray  # (h, w) float32 in [0, 1], the object's share of each pixel
+    camera: Camera  # without batch dimension: (3, 4), (3, 3)
+
+
+class Source(Protocol):
+    """A split of a data set: pictures, and ground truth where there is any."""
+
+    names: list[str]  # one a picture
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> Picture:
+        """Raises ValueError, naming the file, for what cannot be used."""
+        ...
+
+    def points(self, index: int) -> np.ndarray:
+        """(n, 3) float32 surface points in the world frame; n = 0 where there is no truth, as in training splits."""
+        ...
+
+
+class ViewsDataset(Dataset[Views]):
+    """Samples of a source, ready to collate with `collate_views`.
+
+    Args:
+        source: the split.
+        num_rays: random pixels a sample, without replacement; None takes all, row by row.
+        background: colour behind the object, in [-1, 1].
+        jitter: random brightness, contrast and saturation (20 %) and hue (all). Appendix B.1, arXiv:2010.10505.
+    """
+
+    def __init__(
+        self, source: Source, num_rays: int | None = None, background: float = 1.0, jitter: bool = False
+    ) -> None:
+        self.source = source
+        self.num_rays = num_rays
+        self.background = background
+        self.jitter = v2.ColorJitter(0.2, 0.2, 0.2, 0.5) if jitter else None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Views:
+        picture = self.source.picture(index)
+        check_picture(picture, self.source.names[index])
+        points = torch.from_numpy(self.source.points(index))
+        return self.sample(picture, points, index)
+
+    def sample(self, picture: Picture, points: Tensor, index: int) -> Views:
+        """The batch entry of a picture."""
+        image = composite(picture, self.background, self.jitter)
+        inside, distance = outline_distance(picture)
+        height, width = inside.shape
+        pixel = torch.from_numpy(distance).float().flatten()
+        keep = torch.arange(height * width) if self.num_rays is None else self._random_pixels(height * width)
+        screen = pixel_centers(height, width)[keep]
+        return Views(
+            image=image,
+            camera=picture.camera,
+            uv=picture.camera.image_plane(screen),
+            color=image.flatten(1).mT[keep],
+            inside=torch.from_numpy(inside).flatten()[keep],
+            distance=pixel[keep],
+            weight=importance_weight(pixel[keep], min(pixel_size(picture)) / 2),
+            points=points,
+            index=torch.tensor(index),
+        )
+
+    def _random_pixels(self, count: int) -> Tensor:
+        if self.num_rays > count:
+            raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {self.num_rays}.")
+        return torch.randperm(count)[: self.num_rays]
+
+
+def composite(picture: Picture, background: float = 1.0, jitter: v2.Transform | None = None) -> Tensor:
+    """(3, h, w) in [-1, 1]: the object's colours, jittered if wanted, over a plain background that is not."""
+    image = torch.from_numpy(np.array(picture.image)).permute(2, 0, 1)
+    color = v2.functional.to_dtype(image if jitter is None else jitter(image), torch.float32, scale=True) * 2 - 1
+    coverage = torch.from_numpy(picture.coverage)
+    return coverage * color + (1 - coverage) * background
+
+
+def outline_distance(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels are inside, and D(u) to the silhouette's outline from either side, in units of the image plane.
+
+    A pixel is inside if half of it is covered. Outside, D reaches to the nearest pixel that is covered at all, so that the
+    bound made of it holds for the true silhouette, whose outline runs somewhere within those pixels; D = 0 for such a pixel
+    itself. Inside, where D is only a weight, it reaches to the nearest pixel that is not inside.
+    """
+    inside = picture.coverage >= 0.5
+    pixel = pixel_size(picture)
+    outer = distance_transform(picture.coverage > 0, pixel)
+    return inside, np.where(inside, distance_transform(~inside, pixel), outer)
+
+
+def pixel_size(picture: Picture) -> tuple[float, float]:
+    """Height and width of a pixel in units of the image plane."""
+    height, width = picture.coverage.shape
+    intrinsics = picture.camera.intrinsics
+    return 2 / (height * float(intrinsics[1, 1])), 2 / (width * float(intrinsics[0, 0]))
+
+
+def check_picture(picture: Picture, name: str) -> None:
+    """Raise ValueError, naming the picture, if no silhouette or no camera can be read from it."""
+    if picture.image.shape != (*picture.coverage.shape, 3):
+        raise ValueError(
+            f"Expected an RGB image and a mask of one size, got {picture.image.shape} and {picture.coverage.shape} in {name}."
+        )
+    inside = picture.coverage >= 0.5
+    if inside.all() or not inside.any():
+        what = "covers the whole image" if inside.all() else "is empty"
+        raise ValueError(f"Expected a silhouette with background around it, but it {what} in {name}.")
+    for field, value in picture.camera._asdict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"Expected finite cameras, got NaN or infinity in {field} of {name}.")
+    rotation = picture.camera.world_to_camera[:, :3].double()
+    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3) or torch.det(rotation) < 0:
+        raise ValueError(f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}.")
+    if picture.camera.intrinsics[0, 0] <= 0 or picture.camera.intrinsics[1, 1] <= 0:
+        raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
+
+
+def resize(image: np.ndarray, coverage: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Area-averaged (smaller) or bilinear (larger) copies of size x size; colours are weighted by coverage, so none bleeds in."""
+    premultiplied = np.concatenate([image * coverage[..., None], coverage[..., None]], -1).astype(np.float32)
+    tensor = torch.from_numpy(premultiplied).permute(2, 0, 1)[None]
+    smaller = max(image.shape[:2]) > size
+    mode = {"mode": "area"} if smaller else {"mode": "bilinear", "align_corners": False}
+    resized = F.interpolate(tensor, (size, size), **mode)[0].permute(1, 2, 0).numpy()
+    color = resized[..., :3] / np.maximum(resized[..., 3:], 1e-6)
+    return color.round().clip(0, 255).astype(np.uint8), resized[..., 3].clip(0, 1)
+
+
+def collate_views(samples: list[Views]) -> Views:
+    """A batch; ground-truth clouds of different sizes are padded with NaN."""
+    count = max(len(sample.points) for sample in samples)
+    padded = [
+        sample._replace(points=F.pad(sample.points, (0, 0, 0, count - len(sample.points)), value=float("nan")))
+        for sample in samples
+    ]
+    return default_collate(padded)

@@ -1,0 +1,166 @@
+"""Measuring a trained model on a split: a row an object, a summary with baselines, meshes and a gallery."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from sdfsrn.callbacks.pictures import HEADINGS, view_pictures
+from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.meshes import write_mesh
+from sdfsrn.pictures import gallery, strip
+from sdfsrn.protocol import Protocol
+from sdfsrn.rendering import orbit_camera, render_mesh, render_points, turntable
+from sdfsrn.structures import Views
+from sdfsrn.system import SDFSRN
+
+log = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """One object of `metrics.csv`; distances in the world's unit, NaN for a failure."""
+
+    name: str
+    accuracy: float
+    coverage: float
+    chamfer: float
+    status: str  # ok, or why it could not be measured
+    vertices: int
+    faces: int
+
+
+def evaluate(
+    model: SDFSRN,
+    dataset: ViewsDataset,
+    protocol: Protocol,
+    output: pathlib.Path,
+    formats: Sequence[str] = ("ply", "obj", "glb"),
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Reconstruct and measure every picture of a split.
+
+    Writes `metrics.csv` (a row an object), `summary.json`, `meshes/<number>_<name>.<format>`, `gallery.png` and
+    `turntable.png` into `output`, shows the summary as a table, and returns it.
+    """
+    model.eval()
+    output.mkdir(parents=True, exist_ok=True)
+    count = min(len(dataset), limit or len(dataset))
+    rows, truths, pictures, strips = [], [], [], []
+    for index in tqdm(range(count), "Evaluating", unit="object"):
+        views = model.transfer_batch_to_device(collate_views([dataset[index]]), model.device, 0)
+        name = short_name(dataset.source.names[index])
+        with torch.no_grad():
+            mesh = protocol.mesh(model(views.image), color=True)
+            drawn = view_pictures(model, views)[0]
+        truth = protocol.truth(views.points[0].cpu())
+        rows.append(measure(name, mesh, truth, protocol))
+        truths.append(truth)
+        if len(mesh.faces):
+            for suffix in formats:
+                write_mesh(mesh, output / "meshes" / f"{index:04d}_{name}.{suffix}")
+        pictures.append([*drawn, *mesh_pictures(mesh, truth, views)])
+        strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
+    _write(rows, pictures, strips, output)
+    summary = summarize(rows, protocol) | {"baselines": {"untrained sphere": sphere_baseline(truths, protocol)}}
+    (output / "summary.json").write_text(json.dumps(summary, indent=2))
+    show(summary)
+    log.info("Wrote %s", output)
+    return summary
+
+
+def measure(name: str, mesh: trimesh.Trimesh, truth: Tensor, protocol: Protocol) -> Row:
+    """Accuracy and coverage of a mesh; an empty mesh is a failure, an object without truth is not measured."""
+    status, accuracy, coverage = "ok", math.nan, math.nan
+    if len(mesh.faces) == 0:
+        status = "failure: no surface"
+    elif len(truth) == 0:
+        status = "no ground truth"
+    else:
+        accuracy, coverage = (float(d) for d in chamfer_distance(protocol.sample(mesh), truth))
+    return Row(name, accuracy, coverage, (accuracy + coverage) / 2, status, len(mesh.vertices), len(mesh.faces))
+
+
+def summarize(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
+    """Means over the measured objects, counts, and the protocol."""
+    from sdfsrn import __version__
+
+    measured = [row for row in rows if row.status == "ok"]
+    means = {
+        name: float(np.mean([getattr(row, name) for row in measured])) if measured else None
+        for name in ("accuracy", "coverage", "chamfer")
+    }
+    return {
+        **means,
+        **{f"{name}_x10": None if value is None else 10 * value for name, value in means.items()},
+        "objects": len(rows),
+        "measured": len(measured),
+        "failures": sum(row.status.startswith("failure") for row in rows),
+        "protocol": dataclasses.asdict(protocol),
+        "version": __version__,
+    }
+
+
+def sphere_baseline(truths: Sequence[Tensor], protocol: Protocol, radius: float = 0.5) -> dict[str, float | None]:
+    """What the sphere that training starts from would score."""
+    sphere = protocol.sample(trimesh.creation.icosphere(subdivisions=5, radius=radius))
+    scores = [[float(d) for d in chamfer_distance(sphere, truth)] for truth in truths if len(truth)]
+    if not scores:
+        return {"accuracy": None, "coverage": None}
+    return dict(zip(("accuracy", "coverage"), np.mean(scores, 0).tolist(), strict=True))
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The summary as a table."""
+    table = Table("", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)")
+    lines = {"model": summary, **summary["baselines"]}
+    for name, line in lines.items():
+        raw = [line["accuracy"], line["coverage"]]
+        if None not in raw:
+            table.add_row(name, *(f"{x:.4f}" for x in raw), *(f"{10 * x:.3f}" for x in raw))
+    table.caption = f"{summary['measured']} of {summary['objects']} objects measured, {summary['failures']} failures"
+    Console().print(table)
+
+
+def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np.ndarray]:
+    """The mesh from the input's camera and from another side, and the true points from there."""
+    camera = type(views.camera)(*(t[0].cpu() for t in views.camera))
+    around = trimesh.creation.box((1.0, 1.0, 1.0))
+    side = orbit_camera(around, azimuth=215, elevation=20)
+    return [
+        render_mesh(mesh, camera, 160).color,
+        render_mesh(mesh, side, 160).color,
+        render_mesh(mesh, side, 160).normals,
+        render_points(truth.numpy(), side, 160),
+    ]
+
+
+def short_name(name: str) -> str:
+    """A file's or picture's name in letters that every file system takes: the model's folder and the view."""
+    parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
+    return "_".join(parts[-2:])
+
+
+def _write(rows: Sequence[Row], pictures: list, strips: list, output: pathlib.Path) -> None:
+    with (output / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+    headings = [*HEADINGS, "mesh", "another side", "normals", "truth"]
+    captions = [f"{row.name}   accuracy x10 {10 * row.accuracy:.3f}   coverage x10 {10 * row.coverage:.3f}   {row.status}" for row in rows]
+    gallery(pictures, headings, captions, cell=128).save(output / "gallery.png")
+    gallery([[picture] for picture in strips], [""], captions, cell=1024).save(output / "turntable.png")

@@ -1,0 +1,119 @@
+"""Cameras: between pixels, rays and world points. Both kinds have the same methods, so nothing else asks which it is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdfsrn.functional.silhouette import cone_lower_bound, cylinder_lower_bound
+from sdfsrn.structures import Rays
+
+
+class PerspectiveCamera(NamedTuple):
+    """Pinhole cameras, one an object. Frames and units as in `sdfsrn.structures`."""
+
+    world_to_camera: Float[Tensor, "b 3 4"]
+    intrinsics: Float[Tensor, "b 3 3"]
+
+    def image_plane(self, screen: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+        """Screen coordinates to the image plane z = 1."""
+        return _unproject(self.intrinsics, screen)
+
+    def screen(self, uv: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+        """Image plane to screen coordinates."""
+        return _project(self.intrinsics, uv)
+
+    def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
+        """Lines of sight: x = R^T (z (u, 1) - t). Eqs. (5), (9), arXiv:2010.10505."""
+        rotation, translation = self.world_to_camera[..., :3], self.world_to_camera[..., 3:]
+        center = -(rotation.mT @ translation).mT
+        direction = torch.cat([uv, torch.ones_like(uv[..., :1])], -1) @ rotation
+        return Rays(center.expand_as(direction), direction)
+
+    def project(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+        """World points to the image plane, and their depth."""
+        x = _to_camera(self.world_to_camera, points)
+        return x[..., :2] / x[..., 2:], x[..., 2]
+
+    def lower_bound(
+        self, depth: Float[Tensor, "b r *m"], uv: Float[Tensor, "b r 2"], distance: Float[Tensor, "b r"]
+    ) -> Float[Tensor, "b r *m"]:
+        """b(z; u): no surface is nearer to the ray's point at `depth`, see `cone_lower_bound`."""
+        extra = depth.ndim - distance.ndim
+        return cone_lower_bound(depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra))
+
+
+class OrthographicCamera(NamedTuple):
+    """Orthographic cameras, one an object; with a scale in `intrinsics` they are weak-perspective ones."""
+
+    world_to_camera: Float[Tensor, "b 3 4"]
+    intrinsics: Float[Tensor, "b 3 3"]
+
+    def image_plane(self, screen: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+        """Screen coordinates to the image plane, which has the world's unit."""
+        return _unproject(self.intrinsics, screen)
+
+    def screen(self, uv: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+        """Image plane to screen coordinates."""
+        return _project(self.intrinsics, uv)
+
+    def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
+        """Parallel lines of sight: x = R^T ((u, z) - t). Appendix A.2, arXiv:2010.10505."""
+        rotation, translation = self.world_to_camera[..., :3], self.world_to_camera[..., 3:]
+        origin = (torch.cat([uv, torch.zeros_like(uv[..., :1])], -1) - translation.mT) @ rotation
+        return Rays(origin, rotation[..., 2:3, :].expand_as(origin))
+
+    def project(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+        """World points to the image plane, and their depth."""
+        x = _to_camera(self.world_to_camera, points)
+        return x[..., :2], x[..., 2]
+
+    def lower_bound(
+        self, depth: Float[Tensor, "b r *m"], uv: Float[Tensor, "b r 2"], distance: Float[Tensor, "b r"]
+    ) -> Float[Tensor, "b r *m"]:
+        """b(z; u) = D(u), see `cylinder_lower_bound`."""
+        extra = depth.ndim - distance.ndim
+        return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
+
+
+Camera = PerspectiveCamera | OrthographicCamera
+
+
+def pixel_centers(height: int, width: int, **like) -> Float[Tensor, "hw 2"]:
+    """Screen coordinates (x, y) of all pixel centres, row by row: column c lies at (2 c + 1) / width - 1.
+
+    >>> pixel_centers(1, 2).tolist()
+    [[-0.5, 0.0], [0.5, 0.0]]
+    """
+    x = (2 * torch.arange(width, **like) + 1) / width - 1
+    y = (2 * torch.arange(height, **like) + 1) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+
+
+def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"], distance: float) -> Float[Tensor, "b 3 4"]:
+    """`world_to_camera` of cameras that look at the origin with the world's y axis up; angles in radians.
+
+    The camera stands at distance (cos e sin a, sin e, -cos e cos a): azimuth 0 is on the -z axis, azimuth 90 degrees on +x,
+    as in the renderings of ShapeNet by Kato et al. The elevation must stay short of +-90 degrees.
+    """
+    zero = torch.zeros_like(azimuth)
+    cos_a, sin_a, cos_e, sin_e = azimuth.cos(), azimuth.sin(), elevation.cos(), elevation.sin()
+    right = torch.stack([-cos_a, zero, -sin_a], -1)
+    forward = -torch.stack([cos_e * sin_a, sin_e, -cos_e * cos_a], -1)
+    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
+    return torch.cat([rotation, torch.stack([zero, zero, zero + distance], -1)[..., None]], -1)
+
+
+def _to_camera(world_to_camera: Tensor, points: Tensor) -> Tensor:
+    return points @ world_to_camera[..., :3].mT + world_to_camera[..., 3:].mT
+
+
+def _project(intrinsics: Tensor, uv: Tensor) -> Tensor:
+    return uv @ intrinsics[..., :2, :2].mT + intrinsics[..., :2, 2:].mT
+
+
+def _unproject(intrinsics: Tensor, screen: Tensor) -> Tensor:
+    return (screen - intrinsics[..., :2, 2:].mT) @ torch.linalg.inv(intrinsics[..., :2, :2]).mT

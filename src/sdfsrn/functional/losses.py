@@ -1,0 +1,80 @@
+"""The losses of the paper, one equation a function. All are means, so that no weight depends on the number of rays.
+
+Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), or ones; `inside` marks silhouette pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Rayed = Float[Tensor, "b r"]
+
+
+def weighted_mean(value: Float[Tensor, "*n"], weight: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """sum w x / sum w, and 0 where nothing has weight."""
+    return (weight * value).sum() / weight.sum().clamp(min=torch.finfo(value.dtype).tiny)
+
+
+def silhouette_loss(
+    sdf: Float[Tensor, "b r m"], bound: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]
+) -> Float[Tensor, ""]:
+    """L_SDF = sum_u w sum_z max(0, b(z; u) - f(z u)) / sum_u w over the background u. Eq. (4), arXiv:2010.10505.
+
+    The mean over the m depths stands in for their sum, as in the released code, whose loss weights are the paper's.
+    """
+    return weighted_mean(F.relu(bound - sdf).mean(-1), weight * ~inside)
+
+
+def ray_surface_loss(
+    last_sdf: Rayed, weight: Rayed, inside: Bool[Tensor, "b r"], margin: float, separate: bool = False
+) -> Float[Tensor, ""]:
+    """L_ray at j = N: max(0, alpha f + eps), alpha = 1 inside the silhouette, -1 outside. Eq. (7), arXiv:2010.10505.
+
+    With `separate` the rays of either side are averaged on their own and the two means added, as in the released code.
+    """
+    penalty = F.relu(torch.where(inside, last_sdf, -last_sdf) + margin)
+    if separate:
+        return weighted_mean(penalty, weight * inside) + weighted_mean(penalty, weight * ~inside)
+    return weighted_mean(penalty, weight)
+
+
+def ray_free_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed, margin: float) -> Float[Tensor, ""]:
+    """L_ray at j < N: max(0, eps - f), points before the last one lie in free space. Eq. (7), arXiv:2010.10505."""
+    return weighted_mean(F.relu(margin - visited_sdf).mean(-1), weight)
+
+
+def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"]) -> Float[Tensor, ""]:
+    """L_RGB = |I^(u) - I(u)|^2, the mean over rays and channels. Eq. (8), arXiv:2010.10505."""
+    return F.mse_loss(rendered, color)
+
+
+def eikonal_loss(gradient: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
+    """L_eik = (|grad f| - 1)^2. Eq. (10), arXiv:2010.10505."""
+    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
+
+
+def sphere_loss(
+    sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radius: float
+) -> Float[Tensor, ""]:
+    """L_pretrain = (f(x) - (|x| - r))^2, the mean over points. Eq. (26), arXiv:2010.10505."""
+    return F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
+
+
+def free_occupancy_loss(
+    sdf: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of "empty" at random depths of background rays; occupancy is sigmoid(-f). Table 3, arXiv:2010.10505."""
+    return weighted_mean(F.softplus(-sdf).mean(-1), weight * ~inside)
+
+
+def surface_occupancy_loss(last_sdf: Rayed, weight: Rayed, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the last marched point against the silhouette. Table 3, arXiv:2010.10505."""
+    return weighted_mean(F.softplus(torch.where(inside, last_sdf, -last_sdf)), weight)
+
+
+def visited_occupancy_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed) -> Float[Tensor, ""]:
+    """Cross-entropy of "empty" at the points before the last one. Table 3, arXiv:2010.10505."""
+    return weighted_mean(F.softplus(-visited_sdf).mean(-1), weight)

@@ -1,0 +1,5 @@
+"""Metrics as torchmetrics objects."""
+
+from sdfsrn.metrics.chamfer import ChamferDistance
+
+__all__ = ["ChamferDistance"]

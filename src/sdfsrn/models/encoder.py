@@ -1,0 +1,69 @@
+"""Image encoders: from a picture to a latent code."""
+
+from __future__ import annotations
+
+import pathlib
+import urllib.error
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ResNetEncoder(nn.Module):
+    """A torchvision ResNet whose classifier is replaced by a linear layer to the latent code. Section 4, arXiv:2010.10505.
+
+    Args:
+        latent_dim: channels of the latent code.
+        depth: 18, 34 or 50.
+        weights: `imagenet` (fetched by torchvision), a path to a ResNet state dict, or None to start from scratch.
+        normalize: bring images to the statistics of ImageNet first (the released code feeds [-1, 1] as it is).
+
+    Raises:
+        ValueError: unknown depth, or weights that don't fit.
+        RuntimeError: ImageNet weights that cannot be downloaded, with what to do.
+    """
+
+    def __init__(
+        self, latent_dim: int, depth: int = 18, weights: str | None = "imagenet", normalize: bool = True
+    ) -> None:
+        super().__init__()
+        if depth not in (18, 34, 50):
+            raise ValueError(f"Expected encoder.depth of 18, 34 or 50, got {depth}.")
+        self.latent_dim = latent_dim
+        self.network = torchvision.models.get_model(f"resnet{depth}", weights=None)
+        if weights is not None:
+            self.network.load_state_dict(_load_weights(weights, depth))
+        self.network.fc = nn.Linear(self.network.fc.in_features, latent_dim)
+        mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if normalize else ((0.5,) * 3, (0.5,) * 3)
+        self.register_buffer("mean", 2 * torch.tensor(mean)[:, None, None] - 1, persistent=False)
+        self.register_buffer("std", 2 * torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
+        """Latent codes of images with colours in [-1, 1]."""
+        return self.network((image - self.mean) / self.std)
+
+
+def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
+    if weights == "imagenet":
+        try:
+            return torchvision.models.get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(check_hash=True)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            raise RuntimeError(
+                f"Could not download the ImageNet weights of ResNet-{depth} ({error}). Give a file that you have with "
+                "model.encoder.weights=/path/to/resnet.pth, or start from scratch with model.encoder.weights=null."
+            ) from error
+    path = pathlib.Path(weights)
+    if not path.is_file():
+        raise ValueError(f"Expected model.encoder.weights to be imagenet, null or a file, got {weights}, which is none.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        torchvision.models.get_model(f"resnet{depth}", weights=None).load_state_dict(state)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"Expected the state dict of a torchvision ResNet-{depth} in {path}: {reason}") from error
+    return state

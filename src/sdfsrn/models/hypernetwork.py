@@ -1,0 +1,58 @@
+"""The hypernetwork: from a latent code to the weights of an object's implicit functions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdfsrn.models.field import Field, FieldShape, Linear
+
+
+class Hypernetwork(nn.Module):
+    """(theta, phi) = E(latent): a separate branch of fully-connected layers for every layer of the implicit functions.
+
+    Section 3.3 and appendix C, arXiv:2010.10505.
+
+    Args:
+        latent_dim: channels of the latent code.
+        hidden_width, num_hidden: of every branch (six of 512 for ShapeNet, two of 256 for PASCAL3D+).
+        field: architecture of the implicit functions.
+    """
+
+    def __init__(self, latent_dim: int, hidden_width: int, num_hidden: int, field: FieldShape) -> None:
+        super().__init__()
+        if min(latent_dim, hidden_width) < 1 or num_hidden < 0:
+            raise ValueError(f"Expected positive widths, got {latent_dim=}, {hidden_width=}, {num_hidden=}.")
+        self.latent_dim = latent_dim
+        self.field = field
+        self.branches = nn.ModuleList(
+            _branch(latent_dim, hidden_width, num_hidden, inputs, outputs) for inputs, outputs in field.layers
+        )
+
+    def forward(self, latent: Float[Tensor, "b l"]) -> Field:
+        """The implicit functions of every object in the batch."""
+        layers = []
+        for branch, (inputs, outputs) in zip(self.branches, self.field.layers, strict=True):
+            parameters = branch(latent).unflatten(-1, (inputs + 1, outputs))
+            layers.append(Linear(bias=parameters[:, :1], weight=parameters[:, 1:]))
+        return Field(layers, self.field)
+
+
+def _branch(latent_dim: int, hidden_width: int, num_hidden: int, inputs: int, outputs: int) -> nn.Sequential:
+    """An MLP whose outputs start, for any latent code, near a usual initialisation of the layer that they become."""
+    widths = [latent_dim, *[hidden_width] * num_hidden, (inputs + 1) * outputs]
+    layers: list[nn.Module] = []
+    for k_in, k_out in zip(widths[:-1], widths[1:], strict=True):
+        linear = nn.Linear(k_in, k_out)
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
+    last = layers[-2]
+    with torch.no_grad():
+        last.weight.mul_(_LATENT_INFLUENCE * inputs**-0.5)
+        last.bias[outputs:].normal_(std=(2 / inputs) ** 0.5)
+    return nn.Sequential(*layers[:-1])
+
+
+_LATENT_INFLUENCE = 0.1

@@ -1,0 +1,65 @@
+"""How shapes are measured: from a field to a mesh, to points that are compared with the ground truth."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+from torch import Tensor
+
+from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+from sdfsrn.meshes import sample_surface
+from sdfsrn.models.field import Field
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Settings of an evaluation. Section 4, arXiv:2010.10505.
+
+    Args:
+        resolution: intervals of the SDF grid along an axis.
+        num_points: samples of the predicted surface.
+        num_truth: samples of the true one, at most.
+        low, high: the grid's cube [low, high]^3, world frame.
+        placement: `exact`, or `authors` for the released code's misplaced vertices.
+        seed: of the sampling.
+    """
+
+    resolution: int = 128
+    num_points: int = 100_000
+    num_truth: int = 30_000
+    low: float = -0.6
+    high: float = 0.6
+    placement: str = "exact"
+    seed: int = 0
+
+    def mesh(self, field: Field, color: bool = False) -> trimesh.Trimesh:
+        """The zero level set of one object's field as a closed mesh, without faces if there is none; world frame."""
+        device = field.sdf_head.bias.device
+        grid = sdf_grid(lambda x: field.sdf(x[None])[0], self.resolution, self.low, self.high, device)
+        vertices, faces = marching_cubes(grid, self.low, self.high, self.placement)
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        if color and len(vertices):
+            mesh.visual.vertex_colors = vertex_colors(field, torch.as_tensor(vertices, dtype=torch.float32, device=device))
+        return mesh
+
+    def sample(self, mesh: trimesh.Trimesh) -> Float[Tensor, "n 3"]:
+        """Points spread evenly over the mesh; none on an empty one."""
+        if len(mesh.faces) == 0:
+            return torch.zeros(0, 3)
+        return torch.from_numpy(sample_surface(mesh, self.num_points, self.seed)[0]).float()
+
+    def truth(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """The ground truth without padding, `num_truth` of its points at most."""
+        points = points[points.isfinite().all(-1)]
+        return points[: self.num_truth]
+
+
+@torch.no_grad()
+def vertex_colors(field: Field, points: Float[Tensor, "n 3"], chunk: int = 65_536) -> np.ndarray:
+    """(n, 3) uint8 colours g at points of one object, world frame."""
+    colors = [field.color(field(part[None])[1])[0] for part in points.split(chunk)]
+    return ((torch.cat(colors) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()

@@ -1,0 +1,93 @@
+"""python -m sdfsrn.reconstruct ckpt_path=... image=photo.png [mask=...]: pictures to coloured meshes."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import pathlib
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from sdfsrn.cli import build, command, load_model, pick_device
+from sdfsrn.inference import reconstruct as reconstruct_mesh
+from sdfsrn.meshes import write_mesh
+from sdfsrn.pictures import strip
+from sdfsrn.rendering import turntable
+
+log = logging.getLogger(__name__)
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def reconstruct(config: DictConfig) -> list[pathlib.Path]:
+    """Reconstruct every picture that `image` names; the folders and files written.
+
+    One unreadable picture among several is reported and the rest are done; then the exit status tells.
+
+    Raises:
+        ValueError: no picture found, masks that don't pair up, or pictures that could not be reconstructed.
+    """
+    images = find_pictures(config.image, "image")
+    masks = pair_masks(images, config.mask)
+    model, _ = load_model(config)
+    model = model.to(pick_device(config.accelerator))
+    protocol, output = build(config.protocol), pathlib.Path(config.paths.output)
+    written, failed = [], []
+    for image, mask in tqdm(list(zip(images, masks, strict=True)), "Reconstructing", unit="image"):
+        try:
+            mesh = reconstruct_mesh(image, model, mask, protocol, config.image_size, config.margin)
+        except ValueError as error:
+            failed.append(str(error))
+            continue
+        if len(mesh.faces) == 0:
+            failed.append(f"No surface was found for {image}.")
+            continue
+        for suffix in config.mesh_formats:
+            written.append(output / f"{image.stem}.{suffix}")
+            write_mesh(mesh, written[-1])
+        written.append(output / f"{image.stem}_turntable.png")
+        strip(turntable(mesh)).save(written[-1])
+    log.info("Wrote %d files to %s", len(written), output)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(images)} pictures could not be reconstructed: {' '.join(failed)}")
+    return written
+
+
+def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
+    """The file, the folder's pictures, or what a glob matches, sorted.
+
+    Raises:
+        ValueError: nothing there.
+    """
+    path = pathlib.Path(pattern)
+    if path.is_file():
+        return [path]
+    found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))
+    pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise ValueError(f"Expected pictures at {key}={pattern}, found none.")
+    return pictures
+
+
+def pair_masks(images: list[pathlib.Path], pattern: str | None) -> list[pathlib.Path | None]:
+    """The mask of every image: the only one for an only image, else the one of the same name.
+
+    Raises:
+        ValueError: an image without a mask, named.
+    """
+    if pattern is None:
+        return [None] * len(images)
+    masks = find_pictures(pattern, "mask")
+    if len(images) == len(masks) == 1:
+        return list(masks)
+    by_stem = {mask.stem: mask for mask in masks}
+    missing = [image for image in images if image.stem not in by_stem]
+    if missing:
+        raise ValueError(f"Expected a mask named {missing[0].stem}.* at mask={pattern} for {missing[0]}, found none.")
+    return [by_stem[image.stem] for image in images]
+
+
+main = command("reconstruct")(reconstruct)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The method as a LightningModule: it composes the parts and holds no mathematics of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdfsrn.losses import Objective
+from sdfsrn.metrics.chamfer import ChamferDistance
+from sdfsrn.models import Field, Hypernetwork
+from sdfsrn.protocol import Protocol
+from sdfsrn.structures import March, Views
+
+
+class SDFSRN(pl.LightningModule):
+    """Single-image signed distance functions, learned from silhouettes (SDF-SRN). arXiv:2010.10505.
+
+        views.image --encoder--> latent --hypernetwork--> field: f (signed distance), g (colour), one MLP an object
+        views.camera, views.uv --> rays --raymarcher(field)--> march: visited points, surface, colour
+        field, march, views --losses--> the weighted sum of the losses
+
+    Args:
+        encoder: image to latent code, with `latent_dim`.
+        hypernetwork: latent code to `Field`.
+        raymarcher: (field, rays) to `March`.
+        losses: (field, march, views) to the loss and its terms.
+        optimizer: called with the parameters; Adam with the paper's learning rate if None.
+        validation: how to measure during training, coarser than the test's `protocol`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        hypernetwork: Hypernetwork,
+        raymarcher: nn.Module,
+        losses: Objective,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        validation: Protocol | None = None,
+    ) -> None:
+        super().__init__()
+        if encoder.latent_dim != hypernetwork.latent_dim:
+            raise ValueError(
+                f"Expected one latent_dim, got {encoder.latent_dim} of the encoder and {hypernetwork.latent_dim} of the hypernetwork."
+            )
+        self.encoder = encoder
+        self.hypernetwork = hypernetwork
+        self.raymarcher = raymarcher
+        self.losses = losses
+        self.optimizer = optimizer
+        self.validation = validation or Protocol(resolution=64, num_points=10_000)
+        self.chamfer = ChamferDistance()
+        self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Field:
+        """The implicit functions of the objects in the images (colours in [-1, 1])."""
+        return self.hypernetwork(self.encoder(image))
+
+    def render(self, views: Views) -> tuple[Field, March]:
+        """The implicit functions of the objects, and what their rays meet. Eq. (9), arXiv:2010.10505."""
+        field = self(views.image)
+        return field, self.raymarcher(field, views.camera.rays(views.uv))
+
+    def training_step(self, views: Views, batch_index: int) -> dict[str, Tensor]:
+        """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
+        field, march = self.render(views)
+        loss, terms = self.losses(field, march, views)
+        hit = (march.hit & views.inside).sum() / views.inside.sum().clamp(min=1)
+        values = {"loss": loss, "hit": hit, **terms}
+        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return values
+
+    def validation_step(self, views: Views, batch_index: int) -> None:
+        """Measures the shapes against their ground truth; logs `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`."""
+        field = self(views.image)
+        for i, points in enumerate(views.points):
+            mesh = self.validation.mesh(field[i : i + 1])
+            self.chamfer.update(self.validation.sample(mesh), self.validation.truth(points))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over objects."""
+        self.log_dict({f"val/{name}": value for name, value in self.chamfer.compute().items()})
+        self.chamfer.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, learning rate 1e-4, unless another one is given."""
+        return (self.optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-4)))(self.parameters())

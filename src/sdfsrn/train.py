@@ -1,0 +1,67 @@
+"""python -m sdfsrn.train [experiment=...] [any.override=...]: learn shapes from single images, then measure them."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import warnings
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from sdfsrn.callbacks import ConfigInCheckpoint
+from sdfsrn.cli import build, command, load_checkpoint, print_config, read_checkpoint, seed_everything
+from sdfsrn.authors import load_authors_checkpoint
+from sdfsrn.evaluation import evaluate
+from sdfsrn.system import SDFSRN
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> float | None:
+    """Train as configured, evaluate the best checkpoint; the best value of `optimized_metric`, for sweeps."""
+    if config.ckpt_path is not None:
+        read_checkpoint(config.ckpt_path)
+    print_config(config)
+    seed_everything(config.seed)
+    datamodule = build(config.data)
+    datamodule.setup("fit")
+    model = _model(config)
+    trainer = _trainer(config)
+    trainer.fit(model, datamodule=datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+    best = trainer.checkpoint_callback
+    value = trainer.callback_metrics.get(config.optimized_metric)
+    if best is not None and best.monitor == config.optimized_metric and best.best_model_score is not None:
+        value = best.best_model_score
+    if config.test and trainer.is_global_zero:
+        path = best.best_model_path if best is not None else ""
+        tested = load_checkpoint(path)[0] if path and config.authors_checkpoint is None else model
+        log.info("Evaluating %s", path or "the last weights")
+        dataset = datamodule.dataset("test")
+        evaluate(tested.to(trainer.strategy.root_device), dataset, build(config.protocol), pathlib.Path(config.paths.output) / "test")
+    return None if value is None else float(value)
+
+
+def _model(config: DictConfig) -> SDFSRN:
+    optimizer = build(config.optimizer)
+    if config.authors_checkpoint is None:
+        return build(config.model, optimizer=optimizer)
+    model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings)
+    model.optimizer = optimizer
+    return model.train()
+
+
+def _trainer(config: DictConfig) -> pl.Trainer:
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+    plain = OmegaConf.to_container(config, resolve=True)
+    callbacks = [build(node) for node in config.callbacks.values() if node is not None]
+    loggers = [build(node) for node in config.logger.values() if node is not None]
+    for logger in loggers:
+        logger.log_hyperparams(plain)
+    return build(config.trainer, callbacks=[*callbacks, ConfigInCheckpoint(plain)], logger=loggers or False)
+
+
+main = command("train")(train)
+
+if __name__ == "__main__":
+    main()

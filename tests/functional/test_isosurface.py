@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+
+
+def ball(radius, center=(0.0, 0.0, 0.0)):
+    return lambda points: (points - torch.tensor(center)).norm(dim=-1) - radius
+
+
+def box(center, half):
+    def sdf(points):
+        q = (points - torch.tensor(center)).abs() - torch.tensor(half)
+        return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0)
+
+    return sdf
+
+
+def mesh_of(*args, **options):
+    vertices, faces = marching_cubes(*args, **options)
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+@pytest.mark.parametrize("chunk", [1000, 2**18])
+def test_grid_holds_the_function_at_its_nodes_whatever_the_chunk(chunk):
+    grid = sdf_grid(lambda p: p @ torch.tensor([1.0, 10.0, 100.0]), 12, -1.0, 2.0, chunk=chunk)
+    axis = torch.linspace(-1, 2, 13)
+    expected = axis[:, None, None] + 10 * axis[None, :, None] + 100 * axis[None, None, :]
+    assert grid.dtype == torch.float32
+    torch.testing.assert_close(grid, expected, rtol=1e-6, atol=1e-4)
+
+
+def test_grid_asks_for_few_points_at_a_time_and_no_gradient():
+    sizes, radius = [], torch.tensor(0.4, requires_grad=True)
+
+    def sdf(points):
+        sizes.append(len(points))
+        return points.norm(dim=-1) - radius
+
+    assert not sdf_grid(sdf, 10, chunk=500).requires_grad
+    assert sizes == [500, 500, 331]
+
+
+def test_grid_refuses_an_empty_cube_and_values_of_another_shape():
+    with pytest.raises(ValueError, match="low < high"):
+        sdf_grid(ball(0.4), 8, 1.0, -1.0)
+    with pytest.raises(ValueError, match="one number a point"):
+        sdf_grid(lambda p: p, 8)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.6, 0.6), (-0.5, 1.5)])
+def test_ball_has_its_radius_and_centre(low, high):
+    resolution, center = 64, (0.1, 0.05, -0.02)
+    mesh = mesh_of(sdf_grid(ball(0.4, center), resolution, low, high), low, high)
+    voxel = (high - low) / resolution
+    radius = np.linalg.norm(mesh.vertices - center, axis=-1)
+    assert mesh.is_watertight
+    assert abs(radius - 0.4).max() < voxel**2 / 2  # linear interpolation: the error is of second order
+    assert abs((mesh.bounds[0] + mesh.bounds[1]) / 2 - center).max() < voxel**2
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=5e-3)  # positive: faces look outward
+
+
+def test_authors_placement_shifts_and_shrinks_as_measured():
+    grid = sdf_grid(ball(0.4), 128, -0.6, 0.6)
+    exact, authors = mesh_of(grid, -0.6, 0.6), mesh_of(grid, -0.6, 0.6, placement="authors")
+    assert authors.bounds.mean(0) == pytest.approx([-0.6 / 129] * 3, abs=1e-5)  # -0.0047
+    assert authors.extents / exact.extents == pytest.approx([128 / 129] * 3, abs=1e-6)  # 0.8 % small
+    assert exact.bounds.mean(0) == pytest.approx([0] * 3, abs=1e-5)
+
+
+def test_box_off_centre_on_its_own_axes():
+    low, high = np.array([0.05, -0.6, -0.21]), np.array([0.5, 0.33, 0.12])
+    center, half = (low + high) / 2, (high - low) / 2
+    mesh = mesh_of(sdf_grid(box(center.tolist(), half.tolist()), 80))
+    assert mesh.is_watertight
+    assert mesh.bounds == pytest.approx(np.stack([low, high]), abs=1e-3)
+    assert mesh.volume == pytest.approx((high - low).prod(), rel=0.02)
+
+
+def test_surface_through_the_nodes_is_watertight():
+    mesh = mesh_of(sdf_grid(box([0.25, -0.125, 0.0], [0.25, 0.5, 0.125]), 16))
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(0.125)
+
+
+def test_surface_that_leaves_the_cube_is_capped_at_its_sides():
+    grid, voxel = sdf_grid(ball(1.2), 32), 2 / 32
+    closed, opened = mesh_of(grid), mesh_of(grid, closed=False)
+    assert closed.is_watertight
+    assert abs(closed.bounds - [[-1] * 3, [1] * 3]).max() < voxel / 1000
+    cap = np.pi * 0.2**2 * (3 * 1.2 - 0.2) / 3
+    assert closed.volume == pytest.approx(4 / 3 * np.pi * 1.2**3 - 6 * cap, rel=5e-3)
+    assert not opened.is_watertight
+    on_the_ball = (abs(closed.vertices) < 1 - voxel / 1000).all(-1).sum()
+    assert on_the_ball == (abs(opened.vertices) < 1 - voxel / 1000).all(-1).sum()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_no_surface_gives_empty_arrays(closed):
+    vertices, faces = marching_cubes(torch.ones(5, 5, 5), closed=closed)
+    assert vertices.shape == faces.shape == (0, 3)
+    assert np.issubdtype(faces.dtype, np.integer)
+
+
+def test_bad_grids_are_refused_in_words():
+    grid = torch.ones(5, 5, 5)
+    grid[0, 1, 2] = float("nan")
+    with pytest.raises(ValueError, match="finite grid, got 1 of 125"):
+        marching_cubes(grid)
+    with pytest.raises(ValueError, match="cubic grid"):
+        marching_cubes(torch.ones(5, 5, 6))
+    with pytest.raises(ValueError, match="paper"):
+        marching_cubes(torch.ones(5, 5, 5), placement="paper")
