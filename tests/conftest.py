@@ -12,8 +12,13 @@ import torch
 from jaxtyping import install_import_hook
 from PIL import Image
 
-CHECKED = ("structures", "functional", "models", "losses", "metrics", "data.shapenet")
-install_import_hook([f"sdfsrn.{name}" for name in CHECKED], "beartype.beartype")
+FUNCTIONS = ("encoding", "isosurface", "losses", "pointcloud", "primitives", "raymarch", "silhouette")
+CHECKED = (
+    *(f"functional.{name}" for name in FUNCTIONS),
+    *("structures", "models", "losses", "metrics", "meshes", "data.shapenet"),
+)
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
+install_import_hook([f"sdfsrn.{name}" for name in CHECKED], CHECKER)
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("SDFSRN_DATA", ROOT.parent / "shared" / "data"))

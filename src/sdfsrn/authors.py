@@ -67,7 +67,9 @@ def _read_weights(path: pathlib.Path) -> dict[str, Tensor]:
         graph = torch.load(path, map_location="cpu", weights_only=True)["graph"]
         return {name.removeprefix("module."): value for name, value in graph.items()}
     except Exception as error:
-        raise ValueError(f"Expected a checkpoint of the released code with weights under `graph` in {path}: {error!r}") from error
+        raise ValueError(
+            f"Expected a checkpoint of the released code with weights under `graph` in {path}: {error!r}"
+        ) from error
 
 
 def _read_settings(settings: Mapping[str, Any] | str | pathlib.Path | None) -> Mapping[str, Any]:
@@ -88,13 +90,17 @@ def _encoder(weights: Mapping[str, Tensor]) -> ResNetEncoder:
 
 def _hypernetwork(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[FieldShape, Hypernetwork]:
     layers = {int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_impl\.(\d+)\.", name))}
-    linears = sorted(int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_level\.0\.(\d+)\.weight", name)))
+    linears = sorted(
+        int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_level\.0\.(\d+)\.weight", name))
+    )
     width = weights[f"generator.hyper_level.0.{linears[-1]}.bias"].numel() - 1
     outputs = [weights[f"generator.hyper_impl.{i}.{linears[-1]}.bias"].numel() // width - 1 for i in sorted(layers)]
     frequencies, rest = divmod(outputs[0] - 3, 6)
     reinject = len(outputs) > 1 and outputs[1] > width
     if rest or any(k != width + outputs[0] * reinject for k in outputs[1:]):
-        raise ValueError(f"Expected backbone layers that all see the encoded point or only the first, got inputs {outputs}.")
+        raise ValueError(
+            f"Expected backbone layers that all see the encoded point or only the first, got inputs {outputs}."
+        )
     if settings.get("posenc_L", frequencies) not in (frequencies, None):
         raise ValueError(f"Settings say posenc_L = {settings['posenc_L']}, but the weights have {frequencies}.")
     first = weights["generator.hyper_level.0.0.weight"]
@@ -103,7 +109,13 @@ def _hypernetwork(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
 
 
 def _objective(options: Mapping[str, Any]) -> Objective:
-    names = {"color": "render", "silhouette": "shape_silh", "ray_surface": "ray_intsc", "ray_free": "ray_free", "eikonal": "eikonal"}
+    names = {
+        "color": "render",
+        "silhouette": "shape_silh",
+        "ray_surface": "ray_intsc",
+        "ray_free": "ray_free",
+        "eikonal": "eikonal",
+    }
     near, far = options["depth_range"]
     low, high = options["sdf_range"]
     return Objective(
@@ -126,7 +138,9 @@ def _rename(weights: Mapping[str, Tensor], field: FieldShape) -> dict[str, Tenso
         if name.startswith("encoder."):
             renamed["encoder.network." + name.removeprefix("encoder.")] = value
         elif name.startswith("renderer."):
-            renamed[name.replace("renderer.ray_lstm", "raymarcher.cell").replace("renderer.lstm_pred", "raymarcher.step")] = value
+            renamed[
+                name.replace("renderer.ray_lstm", "raymarcher.cell").replace("renderer.lstm_pred", "raymarcher.step")
+            ] = value
         elif match := re.match(r"(generator\.hyper_(?:level|rgb)\.0)\.(.*)", name):
             renamed[f"hypernetwork.branches.{heads[match[1]]}.{match[2]}"] = value
         elif match := re.match(r"generator\.hyper_impl\.(\d+)\.(\d+)\.(.*)", name):

@@ -108,7 +108,9 @@ def load_checkpoint(path: str | pathlib.Path) -> tuple[SDFSRN, dict[str, Any]]:
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ValueError(f"The weights in {path} are of another architecture: {str(error).splitlines()[1].strip()}") from error
+        raise ValueError(
+            f"The weights in {path} are of another architecture: {str(error).splitlines()[1].strip()}"
+        ) from error
     return model.eval(), config
 
 
@@ -125,7 +127,11 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"Could not read a checkpoint from {path}: {str(error).splitlines()[0]}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
-        hint = " It looks like one of the released code: use authors_checkpoint=." if isinstance(checkpoint, dict) and "graph" in checkpoint else ""
+        hint = (
+            " It looks like one of the released code: use authors_checkpoint=."
+            if isinstance(checkpoint, dict) and "graph" in checkpoint
+            else ""
+        )
         raise ValueError(f"Expected a checkpoint written by sdfsrn.train in {path}.{hint}")
     return checkpoint
 
@@ -148,7 +154,9 @@ def _check_trusted(config: Any, path: str | pathlib.Path) -> None:
     if isinstance(config, Mapping):
         target = config.get("_target_", "sdfsrn.")
         if not str(target).startswith(TRUSTED):
-            raise ValueError(f"The configuration in {path} names {target}, which is no part of this package: not loaded.")
+            raise ValueError(
+                f"The configuration in {path} names {target}, which is no part of this package: not loaded."
+            )
         for value in config.values():
             _check_trusted(value, path)
     elif isinstance(config, list):

@@ -16,11 +16,15 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """Evaluate as configured; the summary."""
     seed_everything(config.seed)
     model, trained = load_model(config)
-    dataset = _datamodule(config, trained).dataset(config.split)
-    protocol = build(config.protocol)
-    device = pick_device(config.accelerator)
+    datamodule = _datamodule(config, trained)
     return evaluate_split(
-        model.to(device), dataset, protocol, pathlib.Path(config.paths.output), config.mesh_formats, config.limit
+        model.to(pick_device(config.accelerator)),
+        datamodule.dataset(config.split),
+        build(config.protocol),
+        pathlib.Path(config.paths.output),
+        config.mesh_formats,
+        config.limit,
+        reference=datamodule.dataset("val"),
     )
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
+from sdfsrn import baselines
 from sdfsrn.callbacks.pictures import HEADINGS, view_pictures
 from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.pointcloud import chamfer_distance
@@ -51,14 +52,15 @@ def evaluate(
     output: pathlib.Path,
     formats: Sequence[str] = ("ply", "obj", "glb"),
     limit: int | None = None,
+    reference: ViewsDataset | None = None,
 ) -> dict[str, Any]:
-    """Reconstruct and measure every picture of a split.
+    """Reconstruct and measure every picture of a split; the best constant shape is one of the `reference` split's.
 
     Writes `metrics.csv` (a row an object), `summary.json`, `meshes/<number>_<name>.<format>`, `gallery.png` and
     `turntable.png` into `output`, shows the summary as a table, and returns it.
     """
     model.eval()
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "meshes").mkdir(parents=True, exist_ok=True)
     count = min(len(dataset), limit or len(dataset))
     rows, truths, pictures, strips = [], [], [], []
     for index in tqdm(range(count), "Evaluating", unit="object"):
@@ -76,7 +78,13 @@ def evaluate(
         pictures.append([*drawn, *mesh_pictures(mesh, truth, views)])
         strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
     _write(rows, pictures, strips, output)
-    summary = summarize(rows, protocol) | {"baselines": {"untrained sphere": sphere_baseline(truths, protocol)}}
+    found = {
+        "untrained sphere": baselines.sphere(truths, protocol),
+        "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths),
+    }
+    summary = summarize(rows, protocol) | {
+        "baselines": {name: line for name, line in found.items() if line is not None}
+    }
     (output / "summary.json").write_text(json.dumps(summary, indent=2))
     show(summary)
     log.info("Wrote %s", output)
@@ -115,19 +123,12 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def sphere_baseline(truths: Sequence[Tensor], protocol: Protocol, radius: float = 0.5) -> dict[str, float | None]:
-    """What the sphere that training starts from would score."""
-    sphere = protocol.sample(trimesh.creation.icosphere(subdivisions=5, radius=radius))
-    scores = [[float(d) for d in chamfer_distance(sphere, truth)] for truth in truths if len(truth)]
-    if not scores:
-        return {"accuracy": None, "coverage": None}
-    return dict(zip(("accuracy", "coverage"), np.mean(scores, 0).tolist(), strict=True))
-
-
 def show(summary: dict[str, Any]) -> None:
     """The summary as a table."""
-    table = Table("", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)")
-    lines = {"model": summary, **summary["baselines"]}
+    table = Table(
+        "", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)"
+    )
+    lines = {"this model": summary, **summary["baselines"]}
     for name, line in lines.items():
         raw = [line["accuracy"], line["coverage"]]
         if None not in raw:
@@ -155,12 +156,24 @@ def short_name(name: str) -> str:
     return "_".join(parts[-2:])
 
 
+def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tensor]:
+    """One cloud for each object of a split that has one."""
+    if dataset is None:
+        return {}
+    source = dataset.source
+    clouds = {short_name(name): torch.from_numpy(source.points(i)) for i, name in enumerate(source.names)}
+    return {name: protocol.truth(cloud) for name, cloud in clouds.items() if len(cloud)}
+
+
 def _write(rows: Sequence[Row], pictures: list, strips: list, output: pathlib.Path) -> None:
     with (output / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         writer.writerows(rows)
     headings = [*HEADINGS, "mesh", "another side", "normals", "truth"]
-    captions = [f"{row.name}   accuracy x10 {10 * row.accuracy:.3f}   coverage x10 {10 * row.coverage:.3f}   {row.status}" for row in rows]
+    captions = [
+        f"{row.name}   accuracy x10 {10 * row.accuracy:.3f}   coverage x10 {10 * row.coverage:.3f}   {row.status}"
+        for row in rows
+    ]
     gallery(pictures, headings, captions, cell=128).save(output / "gallery.png")
     gallery([[picture] for picture in strips], [""], captions, cell=1024).save(output / "turntable.png")

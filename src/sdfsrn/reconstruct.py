@@ -32,6 +32,7 @@ def reconstruct(config: DictConfig) -> list[pathlib.Path]:
     model, _ = load_model(config)
     model = model.to(pick_device(config.accelerator))
     protocol, output = build(config.protocol), pathlib.Path(config.paths.output)
+    output.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
     for image, mask in tqdm(list(zip(images, masks, strict=True)), "Reconstructing", unit="image"):
         try:

@@ -9,9 +9,9 @@ import warnings
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
+from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.callbacks import ConfigInCheckpoint
 from sdfsrn.cli import build, command, load_checkpoint, print_config, read_checkpoint, seed_everything
-from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.evaluation import evaluate
 from sdfsrn.system import SDFSRN
 
@@ -29,16 +29,19 @@ def train(config: DictConfig) -> float | None:
     model = _model(config)
     trainer = _trainer(config)
     trainer.fit(model, datamodule=datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-    best = trainer.checkpoint_callback
-    value = trainer.callback_metrics.get(config.optimized_metric)
-    if best is not None and best.monitor == config.optimized_metric and best.best_model_score is not None:
-        value = best.best_model_score
+    best = next((c for c in trainer.checkpoint_callbacks if c.monitor == config.optimized_metric), None)
+    value = best.best_model_score if best is not None else trainer.callback_metrics.get(config.optimized_metric)
     if config.test and trainer.is_global_zero:
         path = best.best_model_path if best is not None else ""
         tested = load_checkpoint(path)[0] if path and config.authors_checkpoint is None else model
         log.info("Evaluating %s", path or "the last weights")
-        dataset = datamodule.dataset("test")
-        evaluate(tested.to(trainer.strategy.root_device), dataset, build(config.protocol), pathlib.Path(config.paths.output) / "test")
+        evaluate(
+            tested.to(trainer.strategy.root_device),
+            datamodule.dataset("test"),
+            build(config.protocol),
+            pathlib.Path(config.paths.output) / "test",
+            reference=datamodule.dataset("val"),
+        )
     return None if value is None else float(value)
 
 

@@ -40,7 +40,9 @@ def softplus(x: float) -> float:
 
 def test_silhouette_loss(rays) -> None:
     pairs = [
-        (w, sum(max(0.0, b - f) for f, b in zip(fs, bs, strict=True)) / M) for fs, bs, w, inside in rows(rays) if not inside
+        (w, sum(max(0.0, b - f) for f, b in zip(fs, bs, strict=True)) / M)
+        for fs, bs, w, inside in rows(rays)
+        if not inside
     ]
     assert losses.silhouette_loss(**rays).item() == pytest.approx(mean(pairs), rel=1e-12)
 
@@ -137,6 +139,7 @@ def test_rays_inside_the_silhouette_say_nothing_about_free_space(rays, name: str
 
 def test_one_side_alone_is_still_a_loss(rays) -> None:
     for inside in (torch.ones(B, R, dtype=torch.bool), torch.zeros(B, R, dtype=torch.bool)):
-        joint, separate = (losses.ray_surface_loss(rays["sdf"][..., 0], rays["weight"], inside, 0.1, s) for s in (False, True))
+        last, weight = rays["sdf"][..., -1], rays["weight"]
+        joint, separate = (losses.ray_surface_loss(last, weight, inside, 0.1, s) for s in (False, True))
         assert joint.isfinite()
         torch.testing.assert_close(joint, separate)

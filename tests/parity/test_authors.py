@@ -127,9 +127,17 @@ def terms(recording: Recording, dtype: torch.dtype) -> tuple[dict[str, torch.Ten
 
 def test_losses(recording: Recording) -> None:
     values, total = terms(recording, torch.float32)
-    theirs = {"silhouette": "shape_silh", "ray_surface": "ray_intsc", "ray_free": "ray_free", "color": "render", "eikonal": "eikonal"}
+    theirs = {
+        "silhouette": "shape_silh",
+        "ray_surface": "ray_intsc",
+        "ray_free": "ray_free",
+        "color": "render",
+        "eikonal": "eikonal",
+    }
     for name, value in values.items():
-        torch.testing.assert_close(value, recording.data[f"loss_{theirs[name]}"], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, recording.data[f"loss_{theirs[name]}"], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
     torch.testing.assert_close(total, recording.data["loss_total"], rtol=1e-5, atol=1e-6)
 
 
@@ -144,7 +152,9 @@ def test_gradients(recording: Recording) -> None:
             torch.testing.assert_close(norms[ours], theirs, rtol=1e-3, atol=1e-6, msg=lambda m, n=ours: f"{n}: {m}")
             checked += 1
     assert checked == len(norms)
-    torch.testing.assert_close(recording.model.raymarcher.cell.weight_ih.grad, recording.data["grad_lstm_weight_ih"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        recording.model.raymarcher.cell.weight_ih.grad, recording.data["grad_lstm_weight_ih"], rtol=1e-3, atol=1e-4
+    )
 
 
 def _our_name(name: str, recording: Recording) -> str:

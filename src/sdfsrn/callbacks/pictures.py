@@ -39,7 +39,9 @@ class LogPictures(pl.Callback):
             return
         dataset = trainer.datamodule.dataset("val")
         count = min(self.num_objects, len(dataset))
-        views = pl_module.transfer_batch_to_device(collate_views([dataset[i] for i in range(count)]), pl_module.device, 0)
+        views = pl_module.transfer_batch_to_device(
+            collate_views([dataset[i] for i in range(count)]), pl_module.device, 0
+        )
         rows = view_pictures(pl_module, views)
         picture = gallery(rows, HEADINGS, [pathlib.Path(dataset.source.names[i]).name for i in range(count)], cell=128)
         mesh = pl_module.validation.mesh(pl_module(views.image[:1]), color=True)
@@ -57,7 +59,9 @@ def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
     field, march = model.render(views)
     rays = views.camera.rays(views.uv)
     normals = torch.nn.functional.normalize(field.gradient(rays.at(march.surface_depth)), dim=-1)
-    normals = normals @ views.camera.world_to_camera[..., :3].mT * torch.tensor([1.0, -1.0, -1.0], device=normals.device)
+    normals = (
+        normals @ views.camera.world_to_camera[..., :3].mT * torch.tensor([1.0, -1.0, -1.0], device=normals.device)
+    )
     hit = march.sdf[..., -1] < 0
     shape = views.image.shape[-2:]
     normals = torch.where(hit[..., None], normals, 1.0).mT.unflatten(-1, shape)
@@ -80,7 +84,10 @@ def _log(logger: Logger, picture: Image.Image, mesh: trimesh.Trimesh, path: path
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image("val/pictures", np.asarray(picture), step, dataformats="HWC")
         if len(mesh.faces):
-            vertices, faces = torch.from_numpy(np.array(mesh.vertices)).float()[None], torch.from_numpy(np.array(mesh.faces))[None]
+            vertices, faces = (
+                torch.from_numpy(np.array(mesh.vertices)).float()[None],
+                torch.from_numpy(np.array(mesh.faces))[None],
+            )
             colors = torch.from_numpy(np.array(mesh.visual.vertex_colors[:, :3]))[None]
             logger.experiment.add_mesh("val/mesh", vertices, colors, faces, global_step=step)
     elif type(logger).__name__ == "WandbLogger":

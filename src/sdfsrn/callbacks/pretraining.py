@@ -71,7 +71,9 @@ class SpherePretraining(pl.Callback):
             except Exception as error:  # a damaged cache costs only its making again
                 rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and made anew.")
         loss = self.fit(hypernetwork)
-        rank_zero_info(f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings['iterations']} iterations.")
+        rank_zero_info(
+            f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings['iterations']} iterations."
+        )
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}")
@@ -83,7 +85,9 @@ class SpherePretraining(pl.Callback):
         options = self.settings
         device = next(hypernetwork.parameters()).device
         generator = torch.Generator().manual_seed(options["seed"])
-        optimizer = torch.optim.Adam(hypernetwork.parameters(), lr=options["learning_rate"], fused=device.type in ("cpu", "cuda"))
+        optimizer = torch.optim.Adam(
+            hypernetwork.parameters(), lr=options["learning_rate"], fused=device.type in ("cpu", "cuda")
+        )
         shape = (options["num_latents"], options["num_points"] // options["num_latents"], 3)
         loss = torch.zeros(())
         with torch.enable_grad():

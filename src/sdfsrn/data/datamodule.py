@@ -73,7 +73,9 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         """Shuffled training batches."""
         dataset = self.dataset("train")
         if len(dataset) < self.batch_size:
-            raise ValueError(f"Expected at least data.batch_size = {self.batch_size} pictures to train on, got {len(dataset)}.")
+            raise ValueError(
+                f"Expected at least data.batch_size = {self.batch_size} pictures to train on, got {len(dataset)}."
+            )
         return self._loader(dataset, self.batch_size, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Views]:

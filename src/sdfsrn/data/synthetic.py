@@ -1,4 +1,4 @@
-"""The built-in data set: procedural chairs, airplanes and cars with exact ground truth, rendered once and kept on disk."""
+"""The built-in data set: procedural chairs, airplanes and cars with exact ground truth, rendered once, kept on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import pathlib
 import tempfile
 import zipfile
@@ -17,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from sdfsrn.data.rendering import render, surface_points
 from sdfsrn.data.shapes import Shape, airplane, car, chair
+from sdfsrn.data.tracing import render, surface_points
 from sdfsrn.data.views import Picture
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 
@@ -33,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class SyntheticSource:
-    """One split of one category. Every object depends on seed, category, split and its number only, not on how many there are.
+    """One split of one category. An object depends on seed, category, split and its number, not on how many there are.
 
-    Cameras look at the object from 30 degrees above, equally spaced around it from a random start. World frame: y up, objects
-    face -z, bounding box centred with longest side 1. In training all views are pictures; in val and test `eval_views` an
-    object, beginning with view 5 i mod `views_per_object` of object i.
+    Cameras look at the object from 30 degrees above, equally spaced around it from a random start. World frame: y up,
+    objects face -z, bounding box centred with longest side 1. In training all views are pictures; in val and test
+    `eval_views` an object, beginning with view 5 i mod `views_per_object` of object i.
 
     Args:
         category: airplane, car or chair.
@@ -54,6 +53,7 @@ class SyntheticSource:
 
     Raises:
         ValueError: an argument out of range.
+
     """
 
     def __init__(
@@ -153,9 +153,17 @@ class SyntheticSource:
 
 
 def _check(
-    category: str, split: str, num_objects: int, views_per_object: int, eval_views: int, image_size: int, projection: str,
-    supersampling: int, num_points: int, seed: int,
-) -> None:  # fmt: skip
+    category: str,
+    split: str,
+    num_objects: int,
+    views_per_object: int,
+    eval_views: int,
+    image_size: int,
+    projection: str,
+    supersampling: int,
+    num_points: int,
+    seed: int,
+) -> None:
     allowed = {"category": (category, CATEGORIES), "split": (split, SPLITS), "projection": (projection, CAMERAS)}
     for name, (value, choices) in allowed.items():
         if value not in choices:
@@ -187,10 +195,11 @@ def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Write beside the file and move into place, so that no reader, of this process or another, sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
+        whole = pathlib.Path(file.name)
         try:
             np.savez(file, **arrays)
             file.close()
-            os.replace(file.name, path)
+            whole.replace(path)
         except BaseException:
-            os.unlink(file.name)
+            whole.unlink()
             raise

@@ -135,8 +135,13 @@ def check_picture(picture: Picture, name: str) -> None:
         if not value.isfinite().all():
             raise ValueError(f"Expected finite cameras, got NaN or infinity in {field} of {name}.")
     rotation = picture.camera.world_to_camera[:, :3].double()
-    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3) or torch.det(rotation) < 0:
-        raise ValueError(f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}.")
+    if (
+        not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3)
+        or torch.det(rotation) < 0
+    ):
+        raise ValueError(
+            f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}."
+        )
     if picture.camera.intrinsics[0, 0] <= 0 or picture.camera.intrinsics[1, 1] <= 0:
         raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
 

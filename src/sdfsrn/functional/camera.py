@@ -43,7 +43,9 @@ class PerspectiveCamera(NamedTuple):
     ) -> Float[Tensor, "b r *m"]:
         """b(z; u): no surface is nearer to the ray's point at `depth`, see `cone_lower_bound`."""
         extra = depth.ndim - distance.ndim
-        return cone_lower_bound(depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra))
+        return cone_lower_bound(
+            depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra)
+        )
 
 
 class OrthographicCamera(NamedTuple):
@@ -93,7 +95,9 @@ def pixel_centers(height: int, width: int, **like) -> Float[Tensor, "hw 2"]:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
 
 
-def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"], distance: float) -> Float[Tensor, "b 3 4"]:
+def look_at_origin(
+    azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"], distance: float
+) -> Float[Tensor, "b 3 4"]:
     """`world_to_camera` of cameras that look at the origin with the world's y axis up; angles in radians.
 
     The camera stands at distance (cos e sin a, sin e, -cos e cos a): azimuth 0 is on the -z axis, azimuth 90 degrees on +x,

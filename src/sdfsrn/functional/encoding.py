@@ -25,7 +25,10 @@ def positional_encoding(
 
 
 def encoding_vjp(
-    encoding: Float[Tensor, "*n c"], cotangent: Float[Tensor, "*n c"], num_frequencies: int, frequency_scale: float = 1.0
+    encoding: Float[Tensor, "*n c"],
+    cotangent: Float[Tensor, "*n c"],
+    num_frequencies: int,
+    frequency_scale: float = 1.0,
 ) -> Float[Tensor, "*n 3"]:
     """J^T v for the Jacobian J of gamma at the points whose `encoding` is given (d cos = -sin, d sin = cos: no new sines)."""
     gradient = cotangent[..., :3]

@@ -56,16 +56,12 @@ def eikonal_loss(gradient: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
     return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
 
 
-def sphere_loss(
-    sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radius: float
-) -> Float[Tensor, ""]:
+def sphere_loss(sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radius: float) -> Float[Tensor, ""]:
     """L_pretrain = (f(x) - (|x| - r))^2, the mean over points. Eq. (26), arXiv:2010.10505."""
     return F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
 
 
-def free_occupancy_loss(
-    sdf: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]
-) -> Float[Tensor, ""]:
+def free_occupancy_loss(sdf: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
     """Cross-entropy of "empty" at random depths of background rays; occupancy is sigmoid(-f). Table 3, arXiv:2010.10505."""
     return weighted_mean(F.softplus(-sdf).mean(-1), weight * ~inside)
 

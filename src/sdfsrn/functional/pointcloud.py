@@ -15,7 +15,12 @@ def nearest_distance(
     if source.device.type == "cpu":
         distance, _ = KDTree(target.numpy()).query(source.numpy(), workers=-1)
         return torch.from_numpy(distance).to(source.dtype)
-    return torch.cat([torch.cdist(part, target, compute_mode="donot_use_mm_for_euclid_dist").amin(-1) for part in source.split(chunk)])
+    return torch.cat(
+        [
+            torch.cdist(part, target, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+            for part in source.split(chunk)
+        ]
+    )
 
 
 def chamfer_distance(

@@ -1,6 +1,6 @@
 """Signed distance functions of simple solids in closed form: negative inside, in the unit of the points.
 
-Every solid here is exact, outside and inside, and so 1-Lipschitz. Parameters broadcast against the points' leading axes.
+Every solid here is exact, outside and inside, and so 1-Lipschitz. Parameters broadcast against the points' first axes.
 The formulas are those collected by I. Quilez, https://iquilezles.org/articles/distfunctions.
 """
 
@@ -78,14 +78,15 @@ def round_cone(
 
 
 def polygon(points: Float[Tensor, "*n 2"], vertices: Float[Tensor, "*#n v 2"]) -> Float[Tensor, "*n"]:
-    """The distance to the nearest edge, negative inside (even-odd rule): a simple polygon in the plane, of any orientation.
+    """The distance to the nearest edge, negative inside (even-odd rule), of a simple polygon of any orientation.
 
     >>> square = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
     >>> polygon(torch.tensor([[1.0, 1.5], [3.0, 1.0]]), square).tolist()
     [-0.5, 1.0]
     """
     x, y = points.unbind(-1)
-    start = vertices.movedim(-2, 0)  # all edges at once, in front of the points' axes
+    missing = points.ndim + 1 - vertices.ndim
+    start = vertices[(None,) * missing].movedim(-2, 0)  # all edges at once, in front of the points' axes
     edge = start.roll(-1, 0) - start
     length = _norm(*edge.unbind(-1))
     (edge_x, edge_y), (start_x, start_y) = (edge / length[..., None]).unbind(-1), start.unbind(-1)
@@ -114,12 +115,12 @@ def extrusion(
 
 
 def union(*sdfs: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """min_i f_i: of exact functions it is exact outside; inside it is 1-Lipschitz, its size a lower bound of the distance."""
+    """min_i f_i: exact outside if all f_i are; inside 1-Lipschitz, its size a lower bound of the distance."""
     return torch.stack(sdfs).amin(0)
 
 
 def intersection(*sdfs: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """max_i f_i: of exact functions it is exact inside; outside it is 1-Lipschitz, a lower bound of the distance."""
+    """max_i f_i: exact inside if all f_i are; outside 1-Lipschitz, a lower bound of the distance."""
     return torch.stack(sdfs).amax(0)
 
 

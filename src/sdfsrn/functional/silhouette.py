@@ -59,9 +59,7 @@ def cone_lower_bound(
     return focal_lower_bound(depth, uv, distance, focal=1.0)
 
 
-def cylinder_lower_bound(
-    depth: Float[Tensor, "*shape"], distance: Float[Tensor, "*#shape"]
-) -> Float[Tensor, "*shape"]:
+def cylinder_lower_bound(depth: Float[Tensor, "*shape"], distance: Float[Tensor, "*#shape"]) -> Float[Tensor, "*shape"]:
     """b(z; u) = D(u) at any depth, the orthographic limit of the cone. Eq. (24), arXiv:2010.10505."""
     return distance.expand_as(depth)
 

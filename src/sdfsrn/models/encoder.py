@@ -59,7 +59,9 @@ def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
             ) from error
     path = pathlib.Path(weights)
     if not path.is_file():
-        raise ValueError(f"Expected model.encoder.weights to be imagenet, null or a file, got {weights}, which is none.")
+        raise ValueError(
+            f"Expected model.encoder.weights to be imagenet, null or a file, got {weights}, which is none."
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         torchvision.models.get_model(f"resnet{depth}", weights=None).load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -40,19 +39,8 @@ class Hypernetwork(nn.Module):
 
 
 def _branch(latent_dim: int, hidden_width: int, num_hidden: int, inputs: int, outputs: int) -> nn.Sequential:
-    """An MLP whose outputs start, for any latent code, near a usual initialisation of the layer that they become."""
     widths = [latent_dim, *[hidden_width] * num_hidden, (inputs + 1) * outputs]
     layers: list[nn.Module] = []
     for k_in, k_out in zip(widths[:-1], widths[1:], strict=True):
-        linear = nn.Linear(k_in, k_out)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    last = layers[-2]
-    with torch.no_grad():
-        last.weight.mul_(_LATENT_INFLUENCE * inputs**-0.5)
-        last.bias[outputs:].normal_(std=(2 / inputs) ** 0.5)
+        layers += [nn.Linear(k_in, k_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-_LATENT_INFLUENCE = 0.1

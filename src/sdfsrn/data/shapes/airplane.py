@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     metal: str
 
     def on_wing(self, along: float, back: float = 0.0) -> tuple[float, float, float]:
-        """A point of the right wing's middle surface: `along` the span in [0, 1], `back` from the leading edge in chords."""
+        """A point of the right wing's middle surface: `along` the span in [0, 1], `back` from its front in chords."""
         x = along * self.span
         chord = self.root + along * (self.tip - self.root)
         height = self.wing_y + x * float(np.tan(np.radians(self.dihedral)))
@@ -63,7 +63,12 @@ def _plan(rng: np.random.Generator, **given: float) -> Plan:
 def _airliner(rng: np.random.Generator) -> list[Part]:
     radius = rng.uniform(0.055, 0.075)
     high = rng.random() < 0.25
-    plan = _plan(rng, radius=radius, wing_y=(0.75 if high else -0.6) * radius, dihedral=rng.uniform(-3, 0) if high else rng.uniform(2, 7))
+    plan = _plan(
+        rng,
+        radius=radius,
+        wing_y=(0.75 if high else -0.6) * radius,
+        dihedral=rng.uniform(-3, 0) if high else rng.uniform(2, 7),
+    )
     engines = _wing_propellers if high and rng.random() < 0.6 else _wing_jets
     return _fuselage(rng, plan) + _wings(plan) + _tail(rng, plan) + engines(rng, plan) + _winglets(rng, plan)
 
@@ -83,11 +88,22 @@ def _tail_jet(rng: np.random.Generator) -> list[Part]:
 def _propeller_plane(rng: np.random.Generator) -> list[Part]:
     high = rng.random() < 0.5
     radius = rng.uniform(0.06, 0.075)
-    plan = _plan(rng, radius=radius, sweep=rng.uniform(0, 0.04), span=rng.uniform(0.48, 0.6), root=rng.uniform(0.15, 0.19),
-                 tip=rng.uniform(0.09, 0.15), wing_z=rng.uniform(-0.24, -0.16), wing_y=(0.95 if high else -0.7) * radius)
+    plan = _plan(
+        rng,
+        radius=radius,
+        sweep=rng.uniform(0, 0.04),
+        span=rng.uniform(0.48, 0.6),
+        root=rng.uniform(0.15, 0.19),
+        tip=rng.uniform(0.09, 0.15),
+        wing_z=rng.uniform(-0.24, -0.16),
+        wing_y=(0.95 if high else -0.7) * radius,
+    )
     parts = _fuselage(rng, plan, stubby=True) + _wings(plan) + _tail(rng, plan) + _gear(rng, plan)
     if high:
-        parts += [rod(plan.metal, (i * 0.04, -0.5 * radius, -0.12), (i * 0.25, plan.on_wing(0.5)[1], -0.12), 0.012) for i in (-1, 1)]
+        parts += [
+            rod(plan.metal, (i * 0.04, -0.5 * radius, -0.12), (i * 0.25, plan.on_wing(0.5)[1], -0.12), 0.012)
+            for i in (-1, 1)
+        ]
     if rng.random() < 0.3:
         return parts + _wing_propellers(rng, plan)
     return parts + _propeller(rng, plan, (0, 0, -0.5), rng.uniform(0.13, 0.17))
@@ -95,23 +111,44 @@ def _propeller_plane(rng: np.random.Generator) -> list[Part]:
 
 def _biplane(rng: np.random.Generator) -> list[Part]:
     radius = rng.uniform(0.06, 0.072)
-    shared = {"sweep": rng.uniform(0, 0.03), "span": rng.uniform(0.46, 0.56), "root": 0.16, "tip": rng.uniform(0.13, 0.16)}
+    shared = {
+        "sweep": rng.uniform(0, 0.03),
+        "span": rng.uniform(0.46, 0.56),
+        "root": 0.16,
+        "tip": rng.uniform(0.13, 0.16),
+    }
     plan = _plan(rng, radius=radius, wing_z=-0.26, wing_y=-0.8 * radius, dihedral=0.0, **shared)
-    upper = plan._replace(wing_y=radius + rng.uniform(0.08, 0.12), wing_z=-0.3, wing=pick(rng, (plan.wing, plan.accent)))
+    upper = plan._replace(
+        wing_y=radius + rng.uniform(0.08, 0.12), wing_z=-0.3, wing=pick(rng, (plan.wing, plan.accent))
+    )
     struts = []
     for along in (0.14, 0.72):
         for back in (0.25, 0.75):
             low, top = plan.on_wing(along, back), upper.on_wing(along, back)
             struts += [rod(plan.metal, (i * low[0], *low[1:]), (i * top[0], *top[1:]), 0.012) for i in (-1, 1)]
-    parts = _fuselage(rng, plan, stubby=True) + _wings(plan) + _wings(upper) + struts + _tail(rng, plan) + _gear(rng, plan)
+    parts = (
+        _fuselage(rng, plan, stubby=True) + _wings(plan) + _wings(upper) + struts + _tail(rng, plan) + _gear(rng, plan)
+    )
     return parts + _propeller(rng, plan, (0, 0, -0.5), 0.15)
 
 
 def _fighter(rng: np.random.Generator) -> list[Part]:
-    plan = _plan(rng, radius=rng.uniform(0.05, 0.06), span=rng.uniform(0.3, 0.4), root=rng.uniform(0.34, 0.46), tip=rng.uniform(0.03, 0.1),
-                 sweep=rng.uniform(0.28, 0.36), wing_z=rng.uniform(-0.16, -0.08), wing_y=rng.uniform(-0.02, 0.01), dihedral=0.0)
+    plan = _plan(
+        rng,
+        radius=rng.uniform(0.05, 0.06),
+        span=rng.uniform(0.3, 0.4),
+        root=rng.uniform(0.34, 0.46),
+        tip=rng.uniform(0.03, 0.1),
+        sweep=rng.uniform(0.28, 0.36),
+        wing_z=rng.uniform(-0.16, -0.08),
+        wing_y=rng.uniform(-0.02, 0.01),
+        dihedral=0.0,
+    )
     jets = [plan.radius * 0.75 * i for i in (-1, 1)] if rng.random() < 0.5 else [0.0]
-    parts = [rod(plan.body, (0, 0, -0.47), (0, 0, -0.2), 0.014, plan.radius), rod(plan.body, (0, 0, -0.2), (0, 0, 0.36), plan.radius)]
+    parts = [
+        rod(plan.body, (0, 0, -0.47), (0, 0, -0.2), 0.014, plan.radius),
+        rod(plan.body, (0, 0, -0.2), (0, 0, 0.36), plan.radius),
+    ]
     parts += [rod("20262e", (0, plan.radius * 0.62, -0.24), (0, plan.radius * 0.8, -0.05), 0.028, 0.034)]
     for x in jets:
         parts += [disk("2a2d31", (x, 0, 0.3), (x, 0, 0.47), 0.8 * plan.radius, 0.008)]
@@ -119,7 +156,11 @@ def _fighter(rng: np.random.Generator) -> list[Part]:
         intake = (side * (plan.radius + 0.012), -0.01, 0.02)
         parts += [box(plan.wing, intake, (0.05, 0.075, 0.34), 0.02)]
     twin = rng.random() < 0.5
-    parts += _fin(plan, (0.06, 0.02, 0.24), 0.17, 18) + _fin(plan, (-0.06, 0.02, 0.24), 0.17, -18) if twin else _fin(plan, (0, 0.03, 0.2), 0.2)
+    parts += (
+        _fin(plan, (0.06, 0.02, 0.24), 0.17, 18) + _fin(plan, (-0.06, 0.02, 0.24), 0.17, -18)
+        if twin
+        else _fin(plan, (0, 0.03, 0.2), 0.2)
+    )
     tail = plan._replace(wing_z=0.3, span=0.2, root=0.15, tip=0.07, sweep=0.1, wing_y=0.0)
     if rng.random() < 0.35:
         tail = tail._replace(wing_z=-0.3, span=0.16, root=0.1, tip=0.04, sweep=0.08)
@@ -131,7 +172,13 @@ def _fuselage(rng: np.random.Generator, plan: Plan, stubby: bool = False) -> lis
     shoulder = nose + (0.02 if stubby else 0.06)
     waist, lift = rng.uniform(0.08, 0.2), 0.45 * r
     parts = [
-        rod(plan.accent if stubby else plan.body, (0, -0.1 * r, nose), (0, 0, shoulder + 0.06), 0.8 * r if stubby else 0.6 * r, r),
+        rod(
+            plan.accent if stubby else plan.body,
+            (0, -0.1 * r, nose),
+            (0, 0, shoulder + 0.06),
+            0.8 * r if stubby else 0.6 * r,
+            r,
+        ),
         rod(plan.body, (0, 0, shoulder + 0.06), (0, 0, waist), 1.01 * r),
         rod(plan.body, (0, 0, waist), (0, lift, 0.47), r, 0.024),
     ]
@@ -170,7 +217,9 @@ def _fin(plan: Plan, base: tuple[float, float, float], height: float, cant: floa
 def _tail(rng: np.random.Generator, plan: Plan, top: bool = False) -> list[Part]:
     height, base = rng.uniform(0.15, 0.21), 0.3 * plan.radius
     root = rng.uniform(0.1, 0.13)
-    wing = plan._replace(span=rng.uniform(0.16, 0.22), root=root, tip=0.6 * root, sweep=min(0.09, 0.5 * plan.sweep + 0.02))
+    wing = plan._replace(
+        span=rng.uniform(0.16, 0.22), root=root, tip=0.6 * root, sweep=min(0.09, 0.5 * plan.sweep + 0.02)
+    )
     style = 2 if top else rng.choice(4, p=(0.6, 0.15, 0.1, 0.15))
     if style == 3:  # a pair of fins at the ends of the tailplane
         fins = [part for side in (-1, 1) for part in _fin(plan, (side * wing.span, base - 0.05, 0.33), 0.15)]
@@ -230,11 +279,15 @@ def _gear(rng: np.random.Generator, plan: Plan) -> list[Part]:
     for side in (-1, 1):
         parts += [rod(plan.metal, (side * 0.03, -0.7 * plan.radius, -0.16), (side * 0.1, low, -0.18), 0.013)]
         parts += [disk("24262a", (side * 0.088, low, -0.18), (side * 0.118, low, -0.18), 0.034, 0.008)]
-    return [*parts, rod(plan.metal, (0, 0, 0.4), (0, low * 0.6, 0.43), 0.012), ball("24262a", (0, low * 0.6, 0.43), 0.02)]
+    return [
+        *parts,
+        rod(plan.metal, (0, 0, 0.4), (0, low * 0.6, 0.43), 0.012),
+        ball("24262a", (0, low * 0.6, 0.43), 0.02),
+    ]
 
 
 def _stores(plan: Plan) -> list[Part]:
     x, y, z = plan.on_wing(0.55, 0.3)
-    return [rod("e6e6e0", (i * x, y - 0.035, z - 0.06), (i * x, y - 0.035, z + 0.12), 0.018, 0.014) for i in (-1, 1)] + [
-        box(plan.wing, (i * x, y - 0.015, z + 0.03), (0.024, 0.04, 0.08), 0.006) for i in (-1, 1)
-    ]
+    return [
+        rod("e6e6e0", (i * x, y - 0.035, z - 0.06), (i * x, y - 0.035, z + 0.12), 0.018, 0.014) for i in (-1, 1)
+    ] + [box(plan.wing, (i * x, y - 0.015, z + 0.03), (0.024, 0.04, 0.08), 0.006) for i in (-1, 1)]

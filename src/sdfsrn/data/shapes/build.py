@@ -33,7 +33,9 @@ def ball(color: str, center: Vector, radius: float) -> Part:
     return box(color, center, (2 * radius, 2 * radius, 2 * radius), radius)
 
 
-def bar(color: str, start: Vector, end: Vector, width: float, depth: float | None = None, rounding: float = 0.006) -> Part:
+def bar(
+    color: str, start: Vector, end: Vector, width: float, depth: float | None = None, rounding: float = 0.006
+) -> Part:
     """A box along the segment from `start` to `end`, `width` by `depth` across."""
     center = [(a + b) / 2 for a, b in zip(start, end, strict=True)]
     return box(color, center, (width, math.dist(start, end), depth or width), rounding, _along(start, end))
@@ -69,7 +71,9 @@ def plate(
 ) -> Part:
     """An outline (relative to `center`) seen in `view`, grown by `rounding`, `thickness` over all."""
     rounding = min(rounding, thickness / 2)
-    solid = Prism(torch.tensor(outline, dtype=torch.float32), torch.tensor(thickness / 2 - rounding), torch.tensor(rounding))
+    solid = Prism(
+        torch.tensor(outline, dtype=torch.float32), torch.tensor(thickness / 2 - rounding), torch.tensor(rounding)
+    )
     return Part(solid, view, _vector(center), rgb(color))
 
 
@@ -83,7 +87,7 @@ def turn(axis: int, degrees: float) -> Float[Tensor, "3 3"]:
     return rotation
 
 
-def rgb(color: str) -> Float[Tensor, "3"]:
+def rgb(color: str) -> Float[Tensor, 3]:
     """A colour in [-1, 1].
 
     >>> rgb("ff0000").tolist()
@@ -98,7 +102,7 @@ def pick(rng: np.random.Generator, choices: Sequence, weights: Sequence[float] |
     return choices[rng.choice(len(choices), p=chance)]
 
 
-def _vector(values: Vector) -> Float[Tensor, "3"]:
+def _vector(values: Vector) -> Float[Tensor, 3]:
     return torch.tensor([float(value) for value in values])
 
 

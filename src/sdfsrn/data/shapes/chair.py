@@ -111,7 +111,9 @@ def _splayed_legs(rng: np.random.Generator, plan: Plan) -> list[Part]:
     for angle in np.radians(turns):
         x, z = reach[0] * math.cos(angle), reach[1] * math.sin(angle)
         foot = splay * x, 0, splay * z
-        legs.append(rod(plan.frame, foot, (0.75 * x, plan.under, 0.75 * z), max(0.017, 0.36 * plan.leg), 0.6 * plan.leg))
+        legs.append(
+            rod(plan.frame, foot, (0.75 * x, plan.under, 0.75 * z), max(0.017, 0.36 * plan.leg), 0.6 * plan.leg)
+        )
     return legs
 
 
@@ -169,7 +171,12 @@ def _solid_back(rng: np.random.Generator, plan: Plan) -> list[Part]:
     panel = bar(color, plan.on_back(0, -0.04), plan.on_back(0, 1), plan.width * rng.uniform(0.86, 1.0), thick, 0.02)
     if rng.random() < 0.5:
         return [panel]
-    return [panel, bar(plan.cushion, plan.on_back(0, 0.2, thick / 2), plan.on_back(0, 0.9, thick / 2), 0.8 * plan.width, 0.05, 0.02)]
+    return [
+        panel,
+        bar(
+            plan.cushion, plan.on_back(0, 0.2, thick / 2), plan.on_back(0, 0.9, thick / 2), 0.8 * plan.width, 0.05, 0.02
+        ),
+    ]
 
 
 def _upright_slats(rng: np.random.Generator, plan: Plan) -> list[Part]:

@@ -17,14 +17,14 @@ class Part(NamedTuple):
 
     solid: Solid
     rotation: Float[Tensor, "3 3"]
-    center: Float[Tensor, "3"]
-    color: Float[Tensor, "3"]
+    center: Float[Tensor, 3]
+    color: Float[Tensor, 3]
 
 
 class Shape:
     """The union of parts, moved and scaled so that its bounding box is centred at the origin and its longest side is 1.
 
-    World frame: y up, facing -z, its right side on +x. The signed distance is exact outside; inside its size is a lower bound.
+    World frame: y up, facing -z, its right side on +x. The signed distance is exact outside; inside, a lower bound.
     """
 
     def __init__(self, parts: Sequence[Part]):
@@ -54,19 +54,19 @@ class Shape:
         return self._colors.to(points)[self.nearest_part(points)]
 
     def normal(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """Gradient of the signed distance, of unit length almost everywhere outside; 0 in the ridges of the function."""
+        """Gradient of the signed distance, of unit length almost everywhere outside."""
         with torch.enable_grad():
             points = points.detach().requires_grad_()
             return torch.autograd.grad(self.sdf(points).sum(), points)[0]
 
 
-def _bounding_box(parts: Sequence[Part]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+def _bounding_box(parts: Sequence[Part]) -> tuple[Float[Tensor, 3], Float[Tensor, 3]]:
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     reach = torch.stack([part.solid.support(axes @ part.rotation) + axes @ part.center for part in parts]).amax(0)
     return -reach[3:], reach[:3]
 
 
-def _moved(part: Part, shift: Float[Tensor, "3"], scale: Tensor) -> Part:
+def _moved(part: Part, shift: Float[Tensor, 3], scale: Tensor) -> Part:
     solid = type(part.solid)(*(scale * value for value in part.solid))
     return part._replace(solid=solid, center=scale * (part.center + shift))
 

@@ -1,7 +1,7 @@
-"""The solids shapes are made of, as named tuples of lengths: scale every field, and the solid scales; stack them, and it batches.
+"""The solids shapes are made of, named tuples of lengths: scale the fields, and the solid scales; stack them to batch.
 
-Each has the same two methods, in its own frame: `sdf`, its exact signed distance, and `support`, the largest d . x over the
-solid for unit directions d, which gives bounding boxes. A field `radius` that a solid is `grown by` rounds its edges.
+Each has the same two methods, in its own frame: `sdf`, its exact signed distance, and `support`, the largest d . x over
+the solid for unit directions d, which gives bounding boxes. A `radius` that a solid is grown by rounds its edges.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Box(NamedTuple):
         return primitives.rounded_box(points, self.half_size[..., None, :], self.radius[..., None])
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """max d . x."""
+        """Max d . x."""
         return direction.abs() @ self.half_size + self.radius
 
 
@@ -39,10 +39,13 @@ class Cylinder(NamedTuple):
 
     def sdf(self, points: Float[Tensor, "*k n 3"]) -> Float[Tensor, "*k n"]:
         """Signed distance."""
-        return primitives.cylinder(points, self.disk_radius[..., None], self.half_height[..., None]) - self.radius[..., None]
+        return (
+            primitives.cylinder(points, self.disk_radius[..., None], self.half_height[..., None])
+            - self.radius[..., None]
+        )
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """max d . x."""
+        """Max d . x."""
         radial = direction[:, ::2].norm(dim=-1)
         return radial * self.disk_radius + direction[:, 1].abs() * self.half_height + self.radius
 
@@ -58,7 +61,7 @@ class Torus(NamedTuple):
         return primitives.torus(points, self.ring_radius[..., None], self.tube_radius[..., None])
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """max d . x."""
+        """Max d . x."""
         return direction[:, ::2].norm(dim=-1) * self.ring_radius + self.tube_radius
 
 
@@ -74,7 +77,7 @@ class RoundCone(NamedTuple):
         return primitives.round_cone(points, *(value[..., None] for value in self))
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """max d . x."""
+        """Max d . x."""
         return torch.maximum(self.start_radius, direction[:, 1] * self.length + self.end_radius)
 
 
@@ -87,10 +90,13 @@ class Prism(NamedTuple):
 
     def sdf(self, points: Float[Tensor, "*k n 3"]) -> Float[Tensor, "*k n"]:
         """Signed distance."""
-        return primitives.prism(points, self.vertices[..., None, :, :], self.half_depth[..., None]) - self.radius[..., None]
+        return (
+            primitives.prism(points, self.vertices[..., None, :, :], self.half_depth[..., None])
+            - self.radius[..., None]
+        )
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """max d . x."""
+        """Max d . x."""
         return (direction[:, :2] @ self.vertices.T).amax(-1) + direction[:, 2].abs() * self.half_depth + self.radius
 
 

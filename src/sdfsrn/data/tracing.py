@@ -16,30 +16,22 @@ from sdfsrn.structures import Rays
 LIGHT = (0.0, 1.0, -0.5)  # direction to the light, world frame
 BRANCHING = 4  # a beam is split into 4 x 4 thinner ones
 MAX_STEPS = 48
-_CHUNK = 32768  # points evaluated at once; few enough to stay in a CPU's cache
+_CHUNK = 16384  # points evaluated at once; few enough to stay in a CPU's cache
 
 
 class Rendering(NamedTuple):
-    """Pictures of one object: mean colour of the covered part of each pixel, in [0, 1], and how many samples are covered."""
+    """Pictures of one object: each pixel's mean colour over its covered samples, in [0, 1], and the number of those."""
 
     color: Float[Tensor, "b h w 3"]
     hits: Int[Tensor, "b h w"]
 
 
-class _Beams(NamedTuple):
-    """Rays with room around them: every ray of the beam passes within `spread(depth)` of the middle one at equal depth."""
-
-    index: Int[Tensor, " m"]  # flat position in the (b, n, n) grid of this level
-    rays: Rays  # m 3
-    depth: Float[Tensor, " m"]
-
-
 @torch.no_grad()
 def render(shape: Shape, camera: Camera, image_size: int, supersampling: int) -> Rendering:
-    """Lambert-shaded square pictures, half the light from everywhere and half from `LIGHT`, `supersampling`^2 rays a pixel.
+    """Square pictures, `supersampling`^2 rays a pixel, half the light from everywhere and half (Lambert) from `LIGHT`.
 
-    Cameras (b of them) stand outside the shape's bounding sphere. Coarse beams are marched first, up to where the surface may
-    be within them, and split; so most rays start next to the surface, and those that miss are never traced singly.
+    Cameras (b of them) stand outside the shape's bounding sphere. Coarse beams are marched first, up to where the
+    surface may be within them, and split; so most rays start next to it, and most that miss are never traced singly.
     """
     views, fine = camera.world_to_camera.shape[0], image_size * supersampling
     near, far = _depth_range(shape, camera)
@@ -67,8 +59,8 @@ def march(
 ) -> tuple[Float[Tensor, " m"], Tensor]:
     """Sphere tracing from `depth` to `far`: the depth reached, and whether the surface is there (within `tolerance`).
 
-    With `slack` (a, c) a beam of radius a + c * depth is traced: it never enters the surface with any of its rays, and it is
-    alive wherever it may touch the surface.
+    With `slack` (a, c) a beam of radius a + c * depth is traced: none of its rays enters the surface, and it is there
+    wherever the beam may touch it.
     """
     offset, slope = slack or (0.0, 0.0)
     depth, speed = depth.clone(), 1 / (rays.direction.norm(dim=-1) + slope)
@@ -90,8 +82,8 @@ def march(
 def surface_points(shape: Shape, count: int, generator: torch.Generator, shell: float = 0.003) -> Float[Tensor, "n 3"]:
     """`count` points of the surface, to within 2e-5, nearly uniform by area.
 
-    Uniform points of the thin shell about the surface, on both its sides, are moved to their nearest surface points. Where
-    parts merely touch, the function is 0 without a surface; so a point stays only if it gets outside along its normal.
+    Uniform points of the thin shell about the surface, on both its sides, are moved to their nearest surface points.
+    Where parts merely touch, the function is 0 without a surface; so a point stays only if its normal leads outside.
     """
     cell = 0.02
     steps = [torch.arange(-float(half) - cell, float(half) + cell, cell) for half in shape.half_size]
@@ -128,7 +120,9 @@ def _beam_rays(camera: Camera, index: Tensor, size: int, pitch: float) -> Rays:
 
 def _spread(camera: Camera, half_pitch: float) -> tuple[float, float]:
     """(a, c) such that the rays of a block stay within a + c * depth of its middle ray, at equal depth."""
-    plane = camera.image_plane(torch.tensor([[[0.0, 0.0], [half_pitch, half_pitch]]]).expand(len(camera.intrinsics), -1, -1))
+    plane = camera.image_plane(
+        torch.tensor([[[0.0, 0.0], [half_pitch, half_pitch]]]).expand(len(camera.intrinsics), -1, -1)
+    )
     corner = float((plane[:, 1] - plane[:, 0]).norm(dim=-1).max())
     origins = camera.rays(plane).origin
     parallel = float((origins[:, 1] - origins[:, 0]).norm(dim=-1).max())
@@ -153,6 +147,8 @@ def _shade(shape: Shape, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m 3"]:
 
 def _gather(index: Tensor, color: Tensor, views: int, image_size: int, supersampling: int) -> Rendering:
     fine = image_size * supersampling
-    sums = torch.zeros(views * fine * fine, 4).index_copy(0, index, torch.cat([color, torch.ones_like(color[:, :1])], -1))
+    sums = torch.zeros(views * fine * fine, 4).index_copy(
+        0, index, torch.cat([color, torch.ones_like(color[:, :1])], -1)
+    )
     sums = sums.reshape(views, image_size, supersampling, image_size, supersampling, 4).sum((2, 4))
     return Rendering(sums[..., :3] / sums[..., 3:].clamp(min=1), sums[..., 3].round().long())

@@ -1,0 +1,220 @@
+"""The commands end to end, on data small enough for seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+import sdfsrn
+from sdfsrn.cli import load_checkpoint
+
+CHAIRS = ["data.num_objects=6", "data.num_eval_objects=2", "data.shapes.views_per_object=2"]
+SMALL = [
+    "data.batch_size=4",
+    "data.num_rays=64",
+    "model.hypernetwork.hidden_width=16",
+    "model.hypernetwork.field.width=16",
+    "model.encoder.latent_dim=16",
+    "model.losses.terms.eikonal.num_points=64",
+    "model.validation.resolution=16",
+    "model.validation.num_points=500",
+    "callbacks.pretraining.iterations=150",
+    "callbacks.pretraining.num_points=512",
+    "trainer.max_steps=4",
+    "trainer.val_check_interval=2",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "protocol.resolution=24",
+    "protocol.num_points=1000",
+]
+TINY = CHAIRS + SMALL
+
+
+def run(
+    module: str, *overrides: str, cwd: pathlib.Path, cache: pathlib.Path, **environment: str
+) -> subprocess.CompletedProcess:
+    """`python -m sdfsrn.<module> <overrides>` as a user types it, in `cwd`."""
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", f"sdfsrn.{module}", *overrides],
+        cwd=cwd,
+        env={**os.environ, "SDFSRN_CACHE": str(cache), "WANDB_MODE": "offline", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: pathlib.Path) -> pathlib.Path:
+    """The folder of a tiny training run, with all loggers."""
+    folder = tmp_path_factory.mktemp("empty")
+    result = run("train", *TINY, "logger=tensorboard", "hydra.run.dir=run", cwd=folder, cache=cache)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder / "run"
+
+
+def test_training_leaves_everything(trained: pathlib.Path) -> None:
+    for name in (
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "csv/metrics.csv", ".hydra/config.yaml", "pictures/step_000004.png",
+        "test/metrics.csv", "test/summary.json", "test/gallery.png", "test/turntable.png",
+    ):  # fmt: skip
+        assert (trained / name).is_file(), name
+    assert list((trained / "tensorboard").glob("events.*"))
+    with (trained / "csv" / "metrics.csv").open() as file:
+        columns = set(csv.DictReader(file).fieldnames)
+    terms = {"silhouette", "color", "ray_surface", "ray_free", "eikonal", "loss", "hit"}
+    assert {f"train/{term}" for term in terms} | {
+        "val/accuracy",
+        "val/coverage",
+        "val/chamfer",
+        "val/failures",
+    } <= columns
+
+
+def test_summary_agrees_with_rows(trained: pathlib.Path) -> None:
+    summary = json.loads((trained / "test" / "summary.json").read_text())
+    with (trained / "test" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == summary["objects"] == 2
+    measured = [float(row["accuracy"]) for row in rows if row["status"] == "ok"]
+    assert summary["measured"] == len(measured)
+    assert summary["accuracy"] == pytest.approx(np.mean(measured))
+    assert summary["accuracy_x10"] == pytest.approx(10 * summary["accuracy"])
+
+
+def test_checkpoint_loads_without_executing_anything(trained: pathlib.Path) -> None:
+    checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert type(checkpoint["config"]) is dict
+    model, config = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert isinstance(model, sdfsrn.SDFSRN)
+    assert config["data"]["shapes"]["category"] == "chair"
+
+
+def test_evaluate_gives_the_numbers_of_training(
+    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    result = run(
+        "evaluate", f"ckpt_path={trained}/checkpoints/best.ckpt", "protocol.resolution=24", "protocol.num_points=1000",
+        "hydra.run.dir=run", "mesh_formats=[glb]", "accelerator=cpu", cwd=tmp_path, cache=cache,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    ours, theirs = (
+        json.loads(path.read_text()) for path in (tmp_path / "run/summary.json", trained / "test/summary.json")
+    )
+    assert ours["accuracy"] == theirs["accuracy"]
+    assert ours["coverage"] == theirs["coverage"]
+    assert {path.suffix for path in (tmp_path / "run" / "meshes").iterdir()} == {".glb"}
+
+
+def test_reconstruct_files_folders_and_masks(
+    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    mask = np.zeros((90, 120), np.uint8)
+    mask[20:70, 30:90] = 255
+    color = rng.integers(0, 255, (90, 120, 3), np.uint8)
+    Image.fromarray(np.dstack([color, mask])).save(tmp_path / "alpha.png")
+    for name in ("one", "two"):
+        Image.fromarray(color).save(tmp_path / "photos" / f"{name}.jpg")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    checkpoint = f"ckpt_path={trained}/checkpoints/best.ckpt"
+    common = [checkpoint, "protocol.resolution=24", "accelerator=cpu", "hydra.run.dir=run"]
+    for overrides in (
+        ["image=alpha.png"],
+        ["image=photos", "mask=masks", "margin=1.2"],
+        ["image='photos/t*.jpg'", "mask=masks"],
+    ):
+        result = run("reconstruct", *common, *overrides, cwd=tmp_path, cache=cache)
+        assert result.returncode == 0, result.stderr[-3000:]
+    for stem in ("alpha", "one", "two"):
+        assert (tmp_path / "run" / f"{stem}_turntable.png").is_file()
+        mesh = trimesh.load(tmp_path / "run" / f"{stem}.ply")
+        assert mesh.is_watertight
+        assert mesh.volume > 0
+    from_python = sdfsrn.reconstruct(
+        tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", protocol=sdfsrn.Protocol(resolution=24)
+    )
+    written = trimesh.load(tmp_path / "run" / "alpha.ply")
+    np.testing.assert_allclose(from_python.vertices, written.vertices, atol=1e-5)
+
+
+def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    result = run(
+        "train", *TINY, "trainer.max_steps=6", f"ckpt_path={trained}/checkpoints/last.ckpt", "test=false",
+        "hydra.run.dir=run", cwd=tmp_path, cache=cache,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    with (tmp_path / "run/csv/metrics.csv").open() as file:
+        steps = sorted({int(row["step"]) for row in csv.DictReader(file)})
+    assert steps == [4, 5]
+
+
+def test_a_run_is_reproducible_from_its_seed(
+    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    result = run("train", *TINY, "test=false", "hydra.run.dir=run", cwd=tmp_path, cache=cache)
+    assert result.returncode == 0, result.stderr[-3000:]
+    first = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    second = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_wandb_offline(cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    result = run(
+        "train",
+        *TINY,
+        "logger=wandb",
+        "logger.wandb.offline=true",
+        "test=false",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+        cache=cache,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert list((tmp_path / "run").rglob("*.wandb"))
+    assert list((tmp_path / "run").rglob("media/images/**/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needle"),
+    [
+        (["data=shapenet", "data.root=/nowhere"], "/nowhere"),
+        (["data.shapes.category=boat"], "boat"),
+        (["ckpt_path=missing.ckpt"], "missing.ckpt"),
+        (["model.encoder.weights=missing.pth"], "missing.pth"),
+        (["model.encoder.depth=19"], "19"),
+        (["data.num_rays=5000"], "4096"),
+        (["data.batch_size=500"], "500"),
+        (["data.nonsense=1"], "nonsense"),
+        (["+data.nonsense=1"], "nonsense"),
+        (["experiment=missing"], "missing"),
+    ],
+)
+def test_bad_settings_are_named_before_training(
+    overrides: list[str], needle: str, cache: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    settings = SMALL if overrides[0] == "data=shapenet" else TINY
+    result = run("train", *settings, *overrides, "hydra.run.dir=run", cwd=tmp_path, cache=cache)
+    assert result.returncode != 0
+    assert needle in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
