@@ -106,25 +106,19 @@ def test_checkpoint_loads_without_executing_anything(trained: pathlib.Path) -> N
     assert config["data"]["shapes"]["category"] == "chair"
 
 
-def test_evaluate_gives_the_numbers_of_training(
-    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_evaluate_gives_the_numbers_of_training(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     result = run(
         "evaluate", f"ckpt_path={trained}/checkpoints/best.ckpt", "protocol.resolution=24", "protocol.num_points=1000",
         "hydra.run.dir=run", "mesh_formats=[glb]", "accelerator=cpu", cwd=tmp_path, cache=cache,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    ours, theirs = (
-        json.loads(path.read_text()) for path in (tmp_path / "run/summary.json", trained / "test/summary.json")
-    )
+    ours, theirs = (json.loads(path.read_text()) for path in (tmp_path / "run/summary.json", trained / "test/summary.json"))
     assert ours["accuracy"] == theirs["accuracy"]
     assert ours["coverage"] == theirs["coverage"]
     assert {path.suffix for path in (tmp_path / "run" / "meshes").iterdir()} == {".glb"}
 
 
-def test_reconstruct_files_folders_and_masks(
-    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
@@ -167,9 +161,7 @@ def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, 
     assert steps == [4, 5]
 
 
-def test_a_run_is_reproducible_from_its_seed(
-    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_a_run_is_reproducible_from_its_seed(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     result = run("train", *TINY, "test=false", "hydra.run.dir=run", cwd=tmp_path, cache=cache)
     assert result.returncode == 0, result.stderr[-3000:]
     first = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

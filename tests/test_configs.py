@@ -51,9 +51,7 @@ def test_paper_defaults() -> None:
     assert composed("experiment=shapenet_chair", "data.root=x").trainer.max_steps == 200_000
 
 
-@pytest.mark.parametrize(
-    "override", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "geometry=orthographic"]
-)
+@pytest.mark.parametrize("override", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "geometry=orthographic"])
 def test_parts_swap(override: str) -> None:
     model = build(composed(override).model)
     assert isinstance(model, SDFSRN)

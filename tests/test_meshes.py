@@ -95,9 +95,7 @@ def test_unknown_suffix_and_empty_mesh_are_refused(mesh, tmp_path):
 
 def test_samples_lie_on_the_surface_with_its_normals(mesh):
     points, normals = sample_surface(mesh, 500, seed=3)
-    height = np.einsum(
-        "nfc,fc->nf", points[:, None] - mesh.triangles[:, 0], mesh.face_normals
-    )  # over each face's plane
+    height = np.einsum("nfc,fc->nf", points[:, None] - mesh.triangles[:, 0], mesh.face_normals)  # over each face's plane
     assert points.shape == normals.shape == (500, 3)
     assert abs(height.max(1)).max() < 1e-8  # the mesh is convex
     np.testing.assert_allclose(normals, mesh.face_normals[height.argmax(1)], atol=1e-6)

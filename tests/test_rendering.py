@@ -111,9 +111,7 @@ def test_colors_are_interpolated_within_a_face():
 def test_back_of_an_open_surface_is_lit_like_its_front():
     corners, faces = [[-0.8, -0.8, 0], [0.8, -0.8, 0], [0, 0.8, 0]], np.array([[0, 1, 2]])
     view = camera(OrthographicCamera, azimuth=0, elevation=0)
-    front, back = (
-        render_mesh(trimesh.Trimesh(corners, f, process=False), view, 16).color for f in (faces, faces[:, ::-1])
-    )
+    front, back = (render_mesh(trimesh.Trimesh(corners, f, process=False), view, 16).color for f in (faces, faces[:, ::-1]))
     np.testing.assert_array_equal(front, back)
 
 
@@ -137,9 +135,7 @@ def test_mesh_behind_the_camera_is_not_seen(ball):
 def test_near_points_cover_far_ones():
     toward = -camera(PerspectiveCamera).world_to_camera[0, 2, :3]
     cloud = torch.stack([0.3 * toward, -0.3 * toward])
-    one, two, swapped = (
-        render_points(c, camera(PerspectiveCamera), 32, 0.1) for c in (cloud[:1], cloud, cloud.flip(0))
-    )
+    one, two, swapped = (render_points(c, camera(PerspectiveCamera), 32, 0.1) for c in (cloud[:1], cloud, cloud.flip(0)))
     np.testing.assert_array_equal(two, swapped)
     np.testing.assert_array_equal(one[16, 16], two[16, 16])
 

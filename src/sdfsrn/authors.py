@@ -26,9 +26,7 @@ _DEFAULTS = {  # of the released ShapeNet configuration, for what the weights do
 }
 
 
-def load_authors_checkpoint(
-    path: str | pathlib.Path, settings: Mapping[str, Any] | str | pathlib.Path | None = None
-) -> SDFSRN:
+def load_authors_checkpoint(path: str | pathlib.Path, settings: Mapping[str, Any] | str | pathlib.Path | None = None) -> SDFSRN:
     """An `SDFSRN` in evaluation mode that computes what the released code computes with this checkpoint.
 
     Args:
@@ -90,17 +88,13 @@ def _encoder(weights: Mapping[str, Tensor]) -> ResNetEncoder:
 
 def _hypernetwork(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[FieldShape, Hypernetwork]:
     layers = {int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_impl\.(\d+)\.", name))}
-    linears = sorted(
-        int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_level\.0\.(\d+)\.weight", name))
-    )
+    linears = sorted(int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_level\.0\.(\d+)\.weight", name)))
     width = weights[f"generator.hyper_level.0.{linears[-1]}.bias"].numel() - 1
     outputs = [weights[f"generator.hyper_impl.{i}.{linears[-1]}.bias"].numel() // width - 1 for i in sorted(layers)]
     frequencies, rest = divmod(outputs[0] - 3, 6)
     reinject = len(outputs) > 1 and outputs[1] > width
     if rest or any(k != width + outputs[0] * reinject for k in outputs[1:]):
-        raise ValueError(
-            f"Expected backbone layers that all see the encoded point or only the first, got inputs {outputs}."
-        )
+        raise ValueError(f"Expected backbone layers that all see the encoded point or only the first, got inputs {outputs}.")
     if settings.get("posenc_L", frequencies) not in (frequencies, None):
         raise ValueError(f"Settings say posenc_L = {settings['posenc_L']}, but the weights have {frequencies}.")
     first = weights["generator.hyper_level.0.0.weight"]
@@ -138,9 +132,9 @@ def _rename(weights: Mapping[str, Tensor], field: FieldShape) -> dict[str, Tenso
         if name.startswith("encoder."):
             renamed["encoder.network." + name.removeprefix("encoder.")] = value
         elif name.startswith("renderer."):
-            renamed[
-                name.replace("renderer.ray_lstm", "raymarcher.cell").replace("renderer.lstm_pred", "raymarcher.step")
-            ] = value
+            renamed[name.replace("renderer.ray_lstm", "raymarcher.cell").replace("renderer.lstm_pred", "raymarcher.step")] = (
+                value
+            )
         elif match := re.match(r"(generator\.hyper_(?:level|rgb)\.0)\.(.*)", name):
             renamed[f"hypernetwork.branches.{heads[match[1]]}.{match[2]}"] = value
         elif match := re.match(r"generator\.hyper_impl\.(\d+)\.(\d+)\.(.*)", name):
@@ -154,7 +148,7 @@ def _rename(weights: Mapping[str, Tensor], field: FieldShape) -> dict[str, Tenso
 
 
 def _row_order(inputs: int, field: FieldShape) -> Tensor:
-    """Their row for each of our rows: bias, features, then x, cos x, sin x, cos 2x ... where they have sines and cosines by axis."""
+    """Their row for each of ours: bias, features, x, cos x, sin x, cos 2x ...; theirs are sines then cosines, axis by axis."""
     features = inputs - field.encoding_width if inputs != field.encoding_width else 0
     waves = torch.arange(6 * field.num_frequencies).view(3, 2, field.num_frequencies)  # axis, sin or cos, frequency
     ours = waves.flip(1).permute(2, 1, 0).flatten()

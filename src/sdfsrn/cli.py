@@ -108,9 +108,7 @@ def load_checkpoint(path: str | pathlib.Path) -> tuple[SDFSRN, dict[str, Any]]:
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {path} are of another architecture: {str(error).splitlines()[1].strip()}"
-        ) from error
+        raise ValueError(f"The weights in {path} are of another architecture: {str(error).splitlines()[1].strip()}") from error
     return model.eval(), config
 
 
@@ -154,9 +152,7 @@ def _check_trusted(config: Any, path: str | pathlib.Path) -> None:
     if isinstance(config, Mapping):
         target = config.get("_target_", "sdfsrn.")
         if not str(target).startswith(TRUSTED):
-            raise ValueError(
-                f"The configuration in {path} names {target}, which is no part of this package: not loaded."
-            )
+            raise ValueError(f"The configuration in {path} names {target}, which is no part of this package: not loaded.")
         for value in config.values():
             _check_trusted(value, path)
     elif isinstance(config, list):

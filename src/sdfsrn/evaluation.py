@@ -82,9 +82,7 @@ def evaluate(
         "untrained sphere": baselines.sphere(truths, protocol),
         "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths),
     }
-    summary = summarize(rows, protocol) | {
-        "baselines": {name: line for name, line in found.items() if line is not None}
-    }
+    summary = summarize(rows, protocol) | {"baselines": {name: line for name, line in found.items() if line is not None}}
     (output / "summary.json").write_text(json.dumps(summary, indent=2))
     show(summary)
     log.info("Wrote %s", output)
@@ -125,9 +123,7 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
 
 def show(summary: dict[str, Any]) -> None:
     """The summary as a table."""
-    table = Table(
-        "", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)"
-    )
+    table = Table("", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)")
     lines = {"this model": summary, **summary["baselines"]}
     for name, line in lines.items():
         raw = [line["accuracy"], line["coverage"]]

@@ -73,15 +73,11 @@ def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, 
     if mask is not None:
         coverage = _open(mask).convert("L")
         if coverage.size != opened.size:
-            raise ValueError(
-                f"Expected a mask of the image's size {opened.size}, got {coverage.size} in {_name(mask)}."
-            )
+            raise ValueError(f"Expected a mask of the image's size {opened.size}, got {coverage.size} in {_name(mask)}.")
     elif opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info:
         coverage = opened.convert("RGBA").getchannel("A")
     else:
-        raise ValueError(
-            f"Expected an alpha channel in {_name(image)} or a mask: give mask=FILE, bright where the object is."
-        )
+        raise ValueError(f"Expected an alpha channel in {_name(image)} or a mask: give mask=FILE, bright where the object is.")
     array = np.asarray(coverage, np.float32) / 255
     if not (array >= 0.5).any():
         raise ValueError(f"Expected an object, but the mask of {_name(image)} is empty.")

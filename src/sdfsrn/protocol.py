@@ -43,9 +43,7 @@ class Protocol:
         vertices, faces = marching_cubes(grid, self.low, self.high, self.placement)
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         if color and len(vertices):
-            mesh.visual.vertex_colors = vertex_colors(
-                field, torch.as_tensor(vertices, dtype=torch.float32, device=device)
-            )
+            mesh.visual.vertex_colors = vertex_colors(field, torch.as_tensor(vertices, dtype=torch.float32, device=device))
         return mesh
 
     def sample(self, mesh: trimesh.Trimesh) -> Float[Tensor, "n 3"]:

@@ -63,7 +63,7 @@ def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
     path = pathlib.Path(pattern)
     if path.is_file():
         return [path]
-    found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))
+    found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
     pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
     if not pictures:
         raise ValueError(f"Expected pictures at {key}={pattern}, found none.")

@@ -36,9 +36,7 @@ class Hits(NamedTuple):
     depth: np.ndarray  # (p,)
 
 
-def render_mesh(
-    mesh: trimesh.Trimesh, camera: Camera, size: int | tuple[int, int], supersampling: int = 2
-) -> Rendering:
+def render_mesh(mesh: trimesh.Trimesh, camera: Camera, size: int | tuple[int, int], supersampling: int = 2) -> Rendering:
     """A mesh with its vertex colours, lit from above the viewer's left shoulder.
 
     `camera` holds one camera, batched or not, whose screen is the whole picture; `size` is its side or (height, width)

@@ -44,7 +44,7 @@ class SDFSRN(pl.LightningModule):
         super().__init__()
         if encoder.latent_dim != hypernetwork.latent_dim:
             raise ValueError(
-                f"Expected one latent_dim, got {encoder.latent_dim} of the encoder and {hypernetwork.latent_dim} of the hypernetwork."
+                f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {hypernetwork.latent_dim} (hypernetwork)."
             )
         self.encoder = encoder
         self.hypernetwork = hypernetwork
@@ -75,7 +75,7 @@ class SDFSRN(pl.LightningModule):
         return values
 
     def validation_step(self, views: Views, batch_index: int) -> None:
-        """Measures the shapes against their ground truth; logs `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`."""
+        """Measures shapes against their truth; logs `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`."""
         field = self(views.image)
         for i, points in enumerate(views.points):
             mesh = self.validation.mesh(field[i : i + 1])

@@ -29,9 +29,7 @@ def test_unit_gradient_outside(category):
     for shape in shapes(category, 3):
         points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(1)).sub(0.5).mul(1.5).double()
         outside = shape.sdf(points) > 0
-        torch.testing.assert_close(
-            shape.normal(points[outside]).norm(dim=-1), torch.ones(outside.sum(), dtype=torch.float64)
-        )
+        torch.testing.assert_close(shape.normal(points[outside]).norm(dim=-1), torch.ones(outside.sum(), dtype=torch.float64))
 
 
 @pytest.mark.parametrize("category", GENERATORS)
@@ -77,9 +75,7 @@ def test_chairs_face_minus_z_and_stand_upright():
     """The upper half of a chair is its back, at +z."""
     generator = torch.Generator().manual_seed(0)
     for shape in shapes("chair", 10):
-        points = (torch.rand(20_000, 3, generator=generator) - 0.5) * torch.tensor([1, 0.2, 1]) + torch.tensor(
-            [0, 0.4, 0]
-        )
+        points = (torch.rand(20_000, 3, generator=generator) - 0.5) * torch.tensor([1, 0.2, 1]) + torch.tensor([0, 0.4, 0])
         assert points[shape.sdf(points) < 0][:, 2].mean() > 0
 
 

@@ -26,9 +26,7 @@ def test_points_project_into_the_silhouette(tmp_path, category, projection):
         screen = picture.camera.screen(uv)
         assert (depth > 0).all()
         assert (screen.abs() < 1).all()
-        nearby = (
-            screen[:, None] + torch.cartesian_prod(*[torch.tensor([-1, 0, 1])] * 2) / 128
-        )  # half a sample's spacing
+        nearby = screen[:, None] + torch.cartesian_prod(*[torch.tensor([-1, 0, 1])] * 2) / 128  # half a sample's spacing
         column, row = ((nearby + 1) / 2 * 64).long().unbind(-1)
         covered = torch.from_numpy(picture.coverage)[row, column]
         assert (covered > 0).any(-1).float().mean() > 0.995

@@ -18,9 +18,7 @@ def camera(kind, views=2, focal=2.0):
     return kind(pose, torch.diag(torch.tensor([focal, focal, 1.0])).expand(views, 3, 3))
 
 
-@pytest.mark.parametrize(
-    ("kind", "radius"), [(PerspectiveCamera, 0.5 / math.sqrt(2.5**2 - 0.25)), (OrthographicCamera, 0.5)]
-)
+@pytest.mark.parametrize(("kind", "radius"), [(PerspectiveCamera, 0.5 / math.sqrt(2.5**2 - 0.25)), (OrthographicCamera, 0.5)])
 @pytest.mark.parametrize("size", [32, 37])
 def test_ball_covers_its_disk(kind, radius, size):
     picture = render(Shape([ball("ff8000", (0, 0, 0), 0.3)]), camera(kind), size, 3)

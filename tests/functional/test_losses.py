@@ -40,9 +40,7 @@ def softplus(x: float) -> float:
 
 def test_silhouette_loss(rays) -> None:
     pairs = [
-        (w, sum(max(0.0, b - f) for f, b in zip(fs, bs, strict=True)) / M)
-        for fs, bs, w, inside in rows(rays)
-        if not inside
+        (w, sum(max(0.0, b - f) for f, b in zip(fs, bs, strict=True)) / M) for fs, bs, w, inside in rows(rays) if not inside
     ]
     assert losses.silhouette_loss(**rays).item() == pytest.approx(mean(pairs), rel=1e-12)
 

@@ -126,17 +126,10 @@ def test_exact_distance_outside_and_inside(name):
 
 @pytest.mark.parametrize("name", SOLIDS)
 def test_gradient_has_unit_length(name):
-    points = (
-        torch.rand(2000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        .mul(2)
-        .sub(1)
-        .requires_grad_()
-    )
+    points = torch.rand(2000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).requires_grad_()
     distance = SOLIDS[name][0](points)
     (gradient,) = torch.autograd.grad(distance.sum(), points)
-    torch.testing.assert_close(
-        gradient[distance > 0].norm(dim=-1), torch.ones((distance > 0).sum(), dtype=torch.float64)
-    )
+    torch.testing.assert_close(gradient[distance > 0].norm(dim=-1), torch.ones((distance > 0).sum(), dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", SOLIDS)

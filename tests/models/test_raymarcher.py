@@ -39,9 +39,7 @@ def view(kind: type, count: int = 200, dtype: torch.dtype = torch.double) -> tup
     rays = kind(pose, torch.eye(3, dtype=dtype).expand(2, 3, 3)).rays(uv)
     foot = (
         rays.origin
-        - (rays.origin * rays.direction).sum(-1, keepdim=True)
-        / rays.direction.square().sum(-1, keepdim=True)
-        * rays.direction
+        - (rays.origin * rays.direction).sum(-1, keepdim=True) / rays.direction.square().sum(-1, keepdim=True) * rays.direction
     )
     return rays, foot.norm(dim=-1)
 

@@ -71,7 +71,7 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-
 
 
 def assert_same_render(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    """The same to 1e-5 but for one pixel in 500, where rounding turns the last comparison of the bisection (2^-10 of a step)."""
+    """The same to 1e-5 but for one pixel in 500, where rounding turns the last comparison of a bisection."""
     error = (ours - theirs).abs().amax(1)
     assert error.max() < 2e-3
     assert (error > 1e-5 * theirs.abs().max().clamp(min=1)).float().mean() < 2e-3

@@ -27,9 +27,7 @@ class FiniteLoss(pl.Callback):
         self.path = pathlib.Path(folder) / "nonfinite.json"
         self._batch: Views | None = None
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
         """Remember which batch this is."""
         self._batch = batch
 
@@ -42,9 +40,7 @@ class FiniteLoss(pl.Callback):
         terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
         report = {"step": trainer.global_step, "loss": str(float(loss)), "index": indices, "pictures": names}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(
-            json.dumps({**report, "terms": {name: str(value) for name, value in terms.items()}}, indent=2)
-        )
+        self.path.write_text(json.dumps({**report, "terms": {name: str(value) for name, value in terms.items()}}, indent=2))
         raise FloatingPointError(
             f"The loss is {float(loss)} at step {trainer.global_step}; the batch's pictures are listed in {self.path}. "
             "Lower optimizer.lr, or look at these pictures and cameras."

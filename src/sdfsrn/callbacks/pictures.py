@@ -39,9 +39,7 @@ class LogPictures(pl.Callback):
             return
         dataset = trainer.datamodule.dataset("val")
         count = min(self.num_objects, len(dataset))
-        views = pl_module.transfer_batch_to_device(
-            collate_views([dataset[i] for i in range(count)]), pl_module.device, 0
-        )
+        views = pl_module.transfer_batch_to_device(collate_views([dataset[i] for i in range(count)]), pl_module.device, 0)
         rows = view_pictures(pl_module, views)
         picture = gallery(rows, HEADINGS, [pathlib.Path(dataset.source.names[i]).name for i in range(count)], cell=128)
         mesh = pl_module.validation.mesh(pl_module(views.image[:1]), color=True)
@@ -59,9 +57,7 @@ def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
     field, march = model.render(views)
     rays = views.camera.rays(views.uv)
     normals = torch.nn.functional.normalize(field.gradient(rays.at(march.surface_depth)), dim=-1)
-    normals = (
-        normals @ views.camera.world_to_camera[..., :3].mT * torch.tensor([1.0, -1.0, -1.0], device=normals.device)
-    )
+    normals = normals @ views.camera.world_to_camera[..., :3].mT * torch.tensor([1.0, -1.0, -1.0], device=normals.device)
     hit = march.sdf[..., -1] < 0
     shape = views.image.shape[-2:]
     normals = torch.where(hit[..., None], normals, 1.0).mT.unflatten(-1, shape)

@@ -73,9 +73,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         """Shuffled training batches."""
         dataset = self.dataset("train")
         if len(dataset) < self.batch_size:
-            raise ValueError(
-                f"Expected at least data.batch_size = {self.batch_size} pictures to train on, got {len(dataset)}."
-            )
+            raise ValueError(f"Expected at least data.batch_size = {self.batch_size} pictures to train on, got {len(dataset)}.")
         return self._loader(dataset, self.batch_size, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Views]:
@@ -113,9 +111,8 @@ class ShapeNetDataModule(ViewsDataModule):
         **loading,
     ) -> None:
         super().__init__(**loading)
-        self.options = {
-            "root": root, "category": category, "num_models": num_models, "views": views, "num_points": num_points, "seed": seed,
-        }  # fmt: skip
+        self.options = {"root": root, "category": category, "num_models": num_models, "views": views}
+        self.options |= {"num_points": num_points, "seed": seed}
 
     def source(self, split: str) -> ShapeNetSource:
         """The pictures of a split."""

@@ -95,14 +95,10 @@ class ShapeNetSource:
 
 def _read_list(folder: pathlib.Path, split: str) -> list[str]:
     if not folder.is_dir():
-        raise ValueError(
-            f"Expected renderings in {folder}, which does not exist: set data.root to the folder that holds it."
-        )
+        raise ValueError(f"Expected renderings in {folder}, which does not exist: set data.root to the folder that holds it.")
     path = folder / f"softras_{split}.lst"
     if not path.is_file():
-        raise ValueError(
-            f"Expected the list of models {path}, which does not exist: data.root must follow the NMR layout."
-        )
+        raise ValueError(f"Expected the list of models {path}, which does not exist: data.root must follow the NMR layout.")
     models = path.read_text().split()
     if not models:
         raise ValueError(f"Expected at least one model in {path}, got an empty list.")
@@ -117,9 +113,7 @@ def _views(folder: pathlib.Path) -> int:
     images = sorted(path.name for path in (folder / "image").glob("*.png"))
     masks = {path.name for path in (folder / "mask").glob("*.png")}
     if not images or not (folder / "cameras.npz").is_file():
-        raise ValueError(
-            f"Expected image/0000.png ... and cameras.npz in {folder}: restore it or take it off the list."
-        )
+        raise ValueError(f"Expected image/0000.png ... and cameras.npz in {folder}: restore it or take it off the list.")
     missing = [name for i, name in enumerate(images) if name != f"{i:04d}.png" or name not in masks]
     if missing:
         raise ValueError(f"Expected image and mask of consecutive views in {folder}, but {missing[0]} has no partner.")
@@ -133,9 +127,7 @@ def _read_png(path: pathlib.Path, mode: str) -> np.ndarray:
                 raise ValueError(f"Expected a picture of mode {mode}, got {image.mode} in {path}.")
             return np.asarray(image.convert(mode))
     except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"Could not read {path} ({error}): restore the file or take its model off the list."
-        ) from error
+        raise ValueError(f"Could not read {path} ({error}): restore the file or take its model off the list.") from error
 
 
 def _read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:

@@ -120,9 +120,7 @@ def _beam_rays(camera: Camera, index: Tensor, size: int, pitch: float) -> Rays:
 
 def _spread(camera: Camera, half_pitch: float) -> tuple[float, float]:
     """(a, c) such that the rays of a block stay within a + c * depth of its middle ray, at equal depth."""
-    plane = camera.image_plane(
-        torch.tensor([[[0.0, 0.0], [half_pitch, half_pitch]]]).expand(len(camera.intrinsics), -1, -1)
-    )
+    plane = camera.image_plane(torch.tensor([[[0.0, 0.0], [half_pitch, half_pitch]]]).expand(len(camera.intrinsics), -1, -1))
     corner = float((plane[:, 1] - plane[:, 0]).norm(dim=-1).max())
     origins = camera.rays(plane).origin
     parallel = float((origins[:, 1] - origins[:, 0]).norm(dim=-1).max())
@@ -147,8 +145,6 @@ def _shade(shape: Shape, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m 3"]:
 
 def _gather(index: Tensor, color: Tensor, views: int, image_size: int, supersampling: int) -> Rendering:
     fine = image_size * supersampling
-    sums = torch.zeros(views * fine * fine, 4).index_copy(
-        0, index, torch.cat([color, torch.ones_like(color[:, :1])], -1)
-    )
+    sums = torch.zeros(views * fine * fine, 4).index_copy(0, index, torch.cat([color, torch.ones_like(color[:, :1])], -1))
     sums = sums.reshape(views, image_size, supersampling, image_size, supersampling, 4).sum((2, 4))
     return Rendering(sums[..., :3] / sums[..., 3:].clamp(min=1), sums[..., 3].round().long())

@@ -50,9 +50,7 @@ class ViewsDataset(Dataset[Views]):
         jitter: random brightness, contrast and saturation (20 %) and hue (all). Appendix B.1, arXiv:2010.10505.
     """
 
-    def __init__(
-        self, source: Source, num_rays: int | None = None, background: float = 1.0, jitter: bool = False
-    ) -> None:
+    def __init__(self, source: Source, num_rays: int | None = None, background: float = 1.0, jitter: bool = False) -> None:
         self.source = source
         self.num_rays = num_rays
         self.background = background
@@ -135,19 +133,14 @@ def check_picture(picture: Picture, name: str) -> None:
         if not value.isfinite().all():
             raise ValueError(f"Expected finite cameras, got NaN or infinity in {field} of {name}.")
     rotation = picture.camera.world_to_camera[:, :3].double()
-    if (
-        not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3)
-        or torch.det(rotation) < 0
-    ):
-        raise ValueError(
-            f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}."
-        )
+    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3) or torch.det(rotation) < 0:
+        raise ValueError(f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}.")
     if picture.camera.intrinsics[0, 0] <= 0 or picture.camera.intrinsics[1, 1] <= 0:
         raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
 
 
 def resize(image: np.ndarray, coverage: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Area-averaged (smaller) or bilinear (larger) copies of size x size; colours are weighted by coverage, so none bleeds in."""
+    """Area-averaged (smaller) or bilinear (larger) copies of size x size; colours weighted by coverage do not bleed."""
     premultiplied = np.concatenate([image * coverage[..., None], coverage[..., None]], -1).astype(np.float32)
     tensor = torch.from_numpy(premultiplied).permute(2, 0, 1)[None]
     smaller = max(image.shape[:2]) > size

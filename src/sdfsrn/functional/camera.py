@@ -95,9 +95,7 @@ def pixel_centers(height: int, width: int, **like) -> Float[Tensor, "hw 2"]:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
 
 
-def look_at_origin(
-    azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"], distance: float
-) -> Float[Tensor, "b 3 4"]:
+def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"], distance: float) -> Float[Tensor, "b 3 4"]:
     """`world_to_camera` of cameras that look at the origin with the world's y axis up; angles in radians.
 
     The camera stands at distance (cos e sin a, sin e, -cos e cos a): azimuth 0 is on the -z axis, azimuth 90 degrees on +x,

@@ -8,18 +8,13 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 
-def nearest_distance(
-    source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"], chunk: int = 4096
-) -> Float[Tensor, " n"]:
+def nearest_distance(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"], chunk: int = 4096) -> Float[Tensor, " n"]:
     """Distance from each source point to the nearest target point: a k-d tree on the CPU, in chunks elsewhere."""
     if source.device.type == "cpu":
         distance, _ = KDTree(target.numpy()).query(source.numpy(), workers=-1)
         return torch.from_numpy(distance).to(source.dtype)
     return torch.cat(
-        [
-            torch.cdist(part, target, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
-            for part in source.split(chunk)
-        ]
+        [torch.cdist(part, target, compute_mode="donot_use_mm_for_euclid_dist").amin(-1) for part in source.split(chunk)]
     )
 
 

@@ -64,8 +64,6 @@ def cylinder_lower_bound(depth: Float[Tensor, "*shape"], distance: Float[Tensor,
     return distance.expand_as(depth)
 
 
-def importance_weight(
-    distance: Float[Tensor, "*shape"], smallest: float | Float[Tensor, "*#shape"]
-) -> Float[Tensor, "*shape"]:
+def importance_weight(distance: Float[Tensor, "*shape"], smallest: float | Float[Tensor, "*#shape"]) -> Float[Tensor, "*shape"]:
     """w(u) = 1 / D(u), with D no smaller than `smallest` (half a pixel) so that it stays finite. Eq. (4), arXiv:2010.10505."""
     return 1 / torch.as_tensor(distance).clamp(min=smallest)

@@ -21,9 +21,7 @@ class Objective(nn.Module):
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
         super().__init__()
         if set(terms) != set(weights):
-            raise ValueError(
-                f"Expected a weight for each loss term, got terms {sorted(terms)}, weights {sorted(weights)}."
-            )
+            raise ValueError(f"Expected a weight for each loss term, got terms {sorted(terms)}, weights {sorted(weights)}.")
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 

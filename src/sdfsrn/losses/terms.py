@@ -21,9 +21,7 @@ class SilhouetteLoss(nn.Module):
         occupancy: cross-entropy instead of the bound (Table 3).
     """
 
-    def __init__(
-        self, near: float, far: float, num_samples: int = 5, importance: bool = True, occupancy: bool = False
-    ) -> None:
+    def __init__(self, near: float, far: float, num_samples: int = 5, importance: bool = True, occupancy: bool = False) -> None:
         super().__init__()
         if not 0 <= near < far:
             raise ValueError(f"Expected 0 <= near < far for the silhouette loss, got {near=}, {far=}.")
@@ -55,9 +53,7 @@ class RaySurfaceLoss(nn.Module):
         occupancy: cross-entropy instead of the hinge (Table 3).
     """
 
-    def __init__(
-        self, margin: float = 0.01, importance: bool = True, separate: bool = False, occupancy: bool = False
-    ) -> None:
+    def __init__(self, margin: float = 0.01, importance: bool = True, separate: bool = False, occupancy: bool = False) -> None:
         super().__init__()
         self.margin, self.importance, self.separate, self.occupancy = margin, importance, separate, occupancy
 

@@ -39,8 +39,7 @@ class ChamferDistance(torchmetrics.Metric):
         """`accuracy`, `coverage`, `chamfer` in the clouds' unit, and `failures`."""
         infinite = torch.full_like(self.accuracy, torch.inf)
         accuracy, coverage = (
-            torch.where(self.measured > 0, total / self.measured, infinite).float()
-            for total in (self.accuracy, self.coverage)
+            torch.where(self.measured > 0, total / self.measured, infinite).float() for total in (self.accuracy, self.coverage)
         )
         return {
             "accuracy": accuracy,

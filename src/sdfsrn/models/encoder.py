@@ -28,9 +28,7 @@ class ResNetEncoder(nn.Module):
         RuntimeError: ImageNet weights that cannot be downloaded, with what to do.
     """
 
-    def __init__(
-        self, latent_dim: int, depth: int = 18, weights: str | None = "imagenet", normalize: bool = True
-    ) -> None:
+    def __init__(self, latent_dim: int, depth: int = 18, weights: str | None = "imagenet", normalize: bool = True) -> None:
         super().__init__()
         if depth not in (18, 34, 50):
             raise ValueError(f"Expected encoder.depth of 18, 34 or 50, got {depth}.")
@@ -59,9 +57,7 @@ def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
             ) from error
     path = pathlib.Path(weights)
     if not path.is_file():
-        raise ValueError(
-            f"Expected model.encoder.weights to be imagenet, null or a file, got {weights}, which is none."
-        )
+        raise ValueError(f"Expected model.encoder.weights to be imagenet, null or a file, got {weights}, which is none.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         torchvision.models.get_model(f"resnet{depth}", weights=None).load_state_dict(state)

@@ -20,6 +20,7 @@ class Linear(NamedTuple):
     weight: Float[Tensor, "b i o"]
 
     def __call__(self, x: Float[Tensor, "b n i"]) -> Float[Tensor, "b n o"]:
+        """Apply each object's layer to its own points."""
         return torch.baddbmm(self.bias, x, self.weight)
 
 

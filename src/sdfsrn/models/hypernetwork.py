@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,6 +43,6 @@ class Hypernetwork(nn.Module):
 def _branch(latent_dim: int, hidden_width: int, num_hidden: int, inputs: int, outputs: int) -> nn.Sequential:
     widths = [latent_dim, *[hidden_width] * num_hidden, (inputs + 1) * outputs]
     layers: list[nn.Module] = []
-    for k_in, k_out in zip(widths[:-1], widths[1:], strict=True):
+    for k_in, k_out in itertools.pairwise(widths):
         layers += [nn.Linear(k_in, k_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -103,9 +103,7 @@ class SphereTracer(nn.Module):
         return torch.stack(depths, -1)
 
 
-def _surface(
-    field: Field, rays: Rays, depths: Tensor, sdfs: Tensor, num_bisections: int, implicit_gradient: bool
-) -> March:
+def _surface(field: Field, rays: Rays, depths: Tensor, sdfs: Tensor, num_bisections: int, implicit_gradient: bool) -> March:
     """Bisect between the last two points and look at the surface there."""
     near, far = depths[..., -2], depths[..., -1]
     hit = (sdfs[..., -2] > 0) & (sdfs[..., -1] < 0)

@@ -101,8 +101,7 @@ def _propeller_plane(rng: np.random.Generator) -> list[Part]:
     parts = _fuselage(rng, plan, stubby=True) + _wings(plan) + _tail(rng, plan) + _gear(rng, plan)
     if high:
         parts += [
-            rod(plan.metal, (i * 0.04, -0.5 * radius, -0.12), (i * 0.25, plan.on_wing(0.5)[1], -0.12), 0.012)
-            for i in (-1, 1)
+            rod(plan.metal, (i * 0.04, -0.5 * radius, -0.12), (i * 0.25, plan.on_wing(0.5)[1], -0.12), 0.012) for i in (-1, 1)
         ]
     if rng.random() < 0.3:
         return parts + _wing_propellers(rng, plan)
@@ -118,17 +117,13 @@ def _biplane(rng: np.random.Generator) -> list[Part]:
         "tip": rng.uniform(0.13, 0.16),
     }
     plan = _plan(rng, radius=radius, wing_z=-0.26, wing_y=-0.8 * radius, dihedral=0.0, **shared)
-    upper = plan._replace(
-        wing_y=radius + rng.uniform(0.08, 0.12), wing_z=-0.3, wing=pick(rng, (plan.wing, plan.accent))
-    )
+    upper = plan._replace(wing_y=radius + rng.uniform(0.08, 0.12), wing_z=-0.3, wing=pick(rng, (plan.wing, plan.accent)))
     struts = []
     for along in (0.14, 0.72):
         for back in (0.25, 0.75):
             low, top = plan.on_wing(along, back), upper.on_wing(along, back)
             struts += [rod(plan.metal, (i * low[0], *low[1:]), (i * top[0], *top[1:]), 0.012) for i in (-1, 1)]
-    parts = (
-        _fuselage(rng, plan, stubby=True) + _wings(plan) + _wings(upper) + struts + _tail(rng, plan) + _gear(rng, plan)
-    )
+    parts = _fuselage(rng, plan, stubby=True) + _wings(plan) + _wings(upper) + struts + _tail(rng, plan) + _gear(rng, plan)
     return parts + _propeller(rng, plan, (0, 0, -0.5), 0.15)
 
 
@@ -217,9 +212,7 @@ def _fin(plan: Plan, base: tuple[float, float, float], height: float, cant: floa
 def _tail(rng: np.random.Generator, plan: Plan, top: bool = False) -> list[Part]:
     height, base = rng.uniform(0.15, 0.21), 0.3 * plan.radius
     root = rng.uniform(0.1, 0.13)
-    wing = plan._replace(
-        span=rng.uniform(0.16, 0.22), root=root, tip=0.6 * root, sweep=min(0.09, 0.5 * plan.sweep + 0.02)
-    )
+    wing = plan._replace(span=rng.uniform(0.16, 0.22), root=root, tip=0.6 * root, sweep=min(0.09, 0.5 * plan.sweep + 0.02))
     style = 2 if top else rng.choice(4, p=(0.6, 0.15, 0.1, 0.15))
     if style == 3:  # a pair of fins at the ends of the tailplane
         fins = [part for side in (-1, 1) for part in _fin(plan, (side * wing.span, base - 0.05, 0.33), 0.15)]
@@ -288,6 +281,6 @@ def _gear(rng: np.random.Generator, plan: Plan) -> list[Part]:
 
 def _stores(plan: Plan) -> list[Part]:
     x, y, z = plan.on_wing(0.55, 0.3)
-    return [
-        rod("e6e6e0", (i * x, y - 0.035, z - 0.06), (i * x, y - 0.035, z + 0.12), 0.018, 0.014) for i in (-1, 1)
-    ] + [box(plan.wing, (i * x, y - 0.015, z + 0.03), (0.024, 0.04, 0.08), 0.006) for i in (-1, 1)]
+    return [rod("e6e6e0", (i * x, y - 0.035, z - 0.06), (i * x, y - 0.035, z + 0.12), 0.018, 0.014) for i in (-1, 1)] + [
+        box(plan.wing, (i * x, y - 0.015, z + 0.03), (0.024, 0.04, 0.08), 0.006) for i in (-1, 1)
+    ]

@@ -19,9 +19,7 @@ SIDE_VIEW = torch.tensor([[0, 0, -1.0], [0, 1, 0], [1, 0, 0]])  # outline (z, y)
 FRONT_VIEW = torch.eye(3)  # outline (x, y), drawn out along z
 
 
-def box(
-    color: str, center: Vector, size: Vector, rounding: float = 0.01, rotation: Float[Tensor, "3 3"] = FRONT_VIEW
-) -> Part:
+def box(color: str, center: Vector, size: Vector, rounding: float = 0.01, rotation: Float[Tensor, "3 3"] = FRONT_VIEW) -> Part:
     """A box of the given full sides, its edges rounded by `rounding` (less where the box is too thin for it)."""
     rounding = min(rounding, min(size) / 2)
     half_size = torch.tensor([side / 2 - rounding for side in size])
@@ -33,9 +31,7 @@ def ball(color: str, center: Vector, radius: float) -> Part:
     return box(color, center, (2 * radius, 2 * radius, 2 * radius), radius)
 
 
-def bar(
-    color: str, start: Vector, end: Vector, width: float, depth: float | None = None, rounding: float = 0.006
-) -> Part:
+def bar(color: str, start: Vector, end: Vector, width: float, depth: float | None = None, rounding: float = 0.006) -> Part:
     """A box along the segment from `start` to `end`, `width` by `depth` across."""
     center = [(a + b) / 2 for a, b in zip(start, end, strict=True)]
     return box(color, center, (width, math.dist(start, end), depth or width), rounding, _along(start, end))
@@ -71,9 +67,7 @@ def plate(
 ) -> Part:
     """An outline (relative to `center`) seen in `view`, grown by `rounding`, `thickness` over all."""
     rounding = min(rounding, thickness / 2)
-    solid = Prism(
-        torch.tensor(outline, dtype=torch.float32), torch.tensor(thickness / 2 - rounding), torch.tensor(rounding)
-    )
+    solid = Prism(torch.tensor(outline, dtype=torch.float32), torch.tensor(thickness / 2 - rounding), torch.tensor(rounding))
     return Part(solid, view, _vector(center), rgb(color))
 
 

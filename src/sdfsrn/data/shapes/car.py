@@ -123,9 +123,7 @@ def _sports_car(rng: np.random.Generator) -> list[Part]:
         parts += [box("26282c", (i * 0.32 * plan.width, top - 0.05, 0.45), (0.026, 0.11, 0.04)) for i in (-1, 1)]
     if rng.random() < 0.5:
         stripe = pick(rng, ("f2f2f0", "26282c"))
-        parts += [
-            bar(stripe, (i * 0.05, plan.hood, -0.47), (i * 0.05, plan.belt, plan.screen), 0.05, 0.03) for i in (-1, 1)
-        ]
+        parts += [bar(stripe, (i * 0.05, plan.hood, -0.47), (i * 0.05, plan.belt, plan.screen), 0.05, 0.03) for i in (-1, 1)]
     return parts
 
 
@@ -178,8 +176,7 @@ def _pickup(rng: np.random.Generator) -> list[Part]:
     ]
     x, middle, height = plan.width / 2 - 0.018, (plan.rear + 0.49) / 2, plan.belt - plan.clearance - 0.02
     walls = [
-        box(plan.paint, (i * x, plan.belt - height / 2, middle), (0.036, height, 0.52 - plan.rear), 0.012)
-        for i in (-1, 1)
+        box(plan.paint, (i * x, plan.belt - height / 2, middle), (0.036, height, 0.52 - plan.rear), 0.012) for i in (-1, 1)
     ]
     walls += [box(plan.paint, (0, plan.belt - height / 2, 0.485), (plan.width - 0.01, height, 0.036), 0.012)]
     parts = [
@@ -187,9 +184,7 @@ def _pickup(rng: np.random.Generator) -> list[Part]:
         box(plan.trim, (0, floor + 0.006, middle), (plan.width - 0.05, 0.02, 0.47 - plan.rear)),
     ]
     if rng.random() < 0.3:
-        parts += [
-            box(pick(rng, ("a8743f", "8c8f94", "c9a26b")), (0, floor + 0.06, middle + 0.03), (0.24, 0.13, 0.2), 0.01)
-        ]
+        parts += [box(pick(rng, ("a8743f", "8c8f94", "c9a26b")), (0, floor + 0.06, middle + 0.03), (0.24, 0.13, 0.2), 0.01)]
     return parts + walls + _cabin(plan) + _wheels(plan) + _trimmings(rng, plan)
 
 
@@ -219,9 +214,7 @@ def _off_roader(rng: np.random.Generator) -> list[Part]:
 
 
 def _convertible(rng: np.random.Generator) -> list[Part]:
-    plan = _plan(
-        rng, belt=rng.uniform(0.17, 0.19), roof=0.27, hood=rng.uniform(0.13, 0.15), screen=-0.16, screen_top=-0.09
-    )
+    plan = _plan(rng, belt=rng.uniform(0.17, 0.19), roof=0.27, hood=rng.uniform(0.13, 0.15), screen=-0.16, screen_top=-0.09)
     seat = pick(rng, ("a3623a", "d8c9a8", "7a2626"))
     parts = _body(plan, tail=plan.belt) + _wheels(plan) + _trimmings(rng, plan)
     parts += [bar(GLASS, (0, plan.belt - 0.01, plan.screen), (0, plan.roof, plan.screen_top), 0.86 * plan.width, 0.026)]
@@ -292,9 +285,7 @@ def _trimmings(rng: np.random.Generator, plan: Plan) -> list[Part]:
     if rng.random() < 0.5:
         parts += [box("f4efcf", (i * (x - 0.065), lamp, -0.482), (0.085, 0.036, 0.04), 0.01) for i in (-1, 1)]
     else:
-        parts += [
-            disk("f4efcf", (i * (x - 0.06), lamp, -0.46), (i * (x - 0.06), lamp, -0.506), 0.03, 0.008) for i in (-1, 1)
-        ]
+        parts += [disk("f4efcf", (i * (x - 0.06), lamp, -0.46), (i * (x - 0.06), lamp, -0.506), 0.03, 0.008) for i in (-1, 1)]
     parts += [box("1f2226", (0, lamp - 0.005, -0.484), (plan.width - 0.24, 0.04, 0.036), 0.008)]
     parts += [box("b3161b", (i * (x - 0.05), plan.belt - 0.05, 0.484), (0.07, 0.045, 0.04), 0.008) for i in (-1, 1)]
     mirror = plan.screen + 0.07

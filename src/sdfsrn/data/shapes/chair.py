@@ -111,9 +111,7 @@ def _splayed_legs(rng: np.random.Generator, plan: Plan) -> list[Part]:
     for angle in np.radians(turns):
         x, z = reach[0] * math.cos(angle), reach[1] * math.sin(angle)
         foot = splay * x, 0, splay * z
-        legs.append(
-            rod(plan.frame, foot, (0.75 * x, plan.under, 0.75 * z), max(0.017, 0.36 * plan.leg), 0.6 * plan.leg)
-        )
+        legs.append(rod(plan.frame, foot, (0.75 * x, plan.under, 0.75 * z), max(0.017, 0.36 * plan.leg), 0.6 * plan.leg))
     return legs
 
 
@@ -173,9 +171,7 @@ def _solid_back(rng: np.random.Generator, plan: Plan) -> list[Part]:
         return [panel]
     return [
         panel,
-        bar(
-            plan.cushion, plan.on_back(0, 0.2, thick / 2), plan.on_back(0, 0.9, thick / 2), 0.8 * plan.width, 0.05, 0.02
-        ),
+        bar(plan.cushion, plan.on_back(0, 0.2, thick / 2), plan.on_back(0, 0.9, thick / 2), 0.8 * plan.width, 0.05, 0.02),
     ]
 
 

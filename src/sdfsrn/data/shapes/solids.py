@@ -39,10 +39,7 @@ class Cylinder(NamedTuple):
 
     def sdf(self, points: Float[Tensor, "*k n 3"]) -> Float[Tensor, "*k n"]:
         """Signed distance."""
-        return (
-            primitives.cylinder(points, self.disk_radius[..., None], self.half_height[..., None])
-            - self.radius[..., None]
-        )
+        return primitives.cylinder(points, self.disk_radius[..., None], self.half_height[..., None]) - self.radius[..., None]
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
         """Max d . x."""
@@ -90,10 +87,7 @@ class Prism(NamedTuple):
 
     def sdf(self, points: Float[Tensor, "*k n 3"]) -> Float[Tensor, "*k n"]:
         """Signed distance."""
-        return (
-            primitives.prism(points, self.vertices[..., None, :, :], self.half_depth[..., None])
-            - self.radius[..., None]
-        )
+        return primitives.prism(points, self.vertices[..., None, :, :], self.half_depth[..., None]) - self.radius[..., None]
 
     def support(self, direction: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
         """Max d . x."""
