@@ -13,12 +13,12 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 FUNCTIONS = ("encoding", "isosurface", "losses", "pointcloud", "primitives", "raymarch", "silhouette")
-CHECKED = (
-    *(f"functional.{name}" for name in FUNCTIONS),
-    *("structures", "models", "losses", "metrics", "meshes", "data.shapenet"),
-)
+CHECKED = [
+    f"sdfsrn.{name}"
+    for name in ("structures functional models losses metrics data meshes pictures rendering protocol inference system").split()
+]
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
-install_import_hook([f"sdfsrn.{name}" for name in CHECKED], CHECKER)
+install_import_hook(CHECKED, CHECKER)
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("SDFSRN_DATA", ROOT.parent / "shared" / "data"))

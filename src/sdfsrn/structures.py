@@ -58,9 +58,9 @@ class Views(NamedTuple):
 class March(NamedTuple):
     """What a ray marcher found: visited points, the surface between the last two of them, and its colour."""
 
-    depth: Float[Tensor, "b r s"]  # z^(0) .. z^(N), increasing
+    depth: Float[Tensor, "b r s"]  # z^(0) .. z^(N), never decreasing
     sdf: Float[Tensor, "b r s"]  # f at the visited points
     surface_depth: Float[Tensor, "b r"]  # z*
     surface_feature: Float[Tensor, "b r c"]  # of the shared backbone at z*
     color: Float[Tensor, "b r 3"]  # g at z*
-    hit: Bool[Tensor, "b r"]  # f changes sign between the last two points
+    hit: Bool[Tensor, "b r"]  # there is a surface between the last two points

@@ -16,11 +16,15 @@ def hypernetwork() -> Hypernetwork:
 
 
 def test_gives_spheres_for_unseen_codes(hypernetwork: Hypernetwork) -> None:
-    SpherePretraining(radius=0.4, iterations=600, num_points=2000, learning_rate=2e-3).fit(hypernetwork)
-    points = torch.rand(8, 2000, 3) * 2 - 1
-    with torch.no_grad():
-        error = hypernetwork(torch.randn(8, 8)).sdf(points) - (points.norm(dim=-1) - 0.4)
-    assert error.square().mean().sqrt() < 0.06
+    points, latent = torch.rand(8, 2000, 3) * 2 - 1, torch.randn(8, 8)
+
+    def error() -> torch.Tensor:
+        with torch.no_grad():
+            return (hypernetwork(latent).sdf(points) - (points.norm(dim=-1) - 0.4)).square().mean().sqrt()
+
+    before = error()
+    SpherePretraining(radius=0.4, iterations=400, num_points=2000, learning_rate=1e-3).fit(hypernetwork)
+    assert error() < before / 5
 
 
 def test_leaves_random_numbers_alone(hypernetwork: Hypernetwork) -> None:

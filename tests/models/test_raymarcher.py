@@ -98,7 +98,7 @@ def test_march_is_consistent(kind: type, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.2])
 @pytest.mark.parametrize("radius", [0.3, 0.5, 0.6])
 def test_sphere_tracing_hits_what_it_reaches(kind: type, scale: float, radius: float) -> None:
-    """A step that lands on the surface by rounding, or just behind it as |grad f| is not quite 1, is a hit all the same."""
+    """A step that ends on the surface by rounding, or just behind it as |grad f| is not quite 1, is a hit too."""
     rays, nearest = view(kind, dtype=torch.float)
     march = SphereTracer(start=1.0, num_steps=32)(Ball(torch.tensor(radius), scale), rays)
     on = nearest < 0.9 * radius

@@ -91,7 +91,7 @@ class SpherePretraining(pl.Callback):
         shape = (options["num_latents"], options["num_points"] // options["num_latents"], 3)
         loss = torch.zeros(())
         with torch.enable_grad():
-            for _ in tqdm(range(options["iterations"]), "Sphere pretraining", unit="it", leave=False):
+            for _ in tqdm(range(options["iterations"]), "Sphere pretraining", unit="it", leave=False, mininterval=1):
                 latent = torch.randn(shape[0], hypernetwork.latent_dim, generator=generator).to(device)
                 uniform = torch.rand(shape, generator=generator).to(device)
                 points = options["low"] + uniform * (options["high"] - options["low"])

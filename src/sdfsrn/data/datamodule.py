@@ -23,7 +23,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         num_workers: loader processes; 0 loads in the main one.
         jitter: colour jitter in training.
         background: colour behind objects, in [-1, 1].
-        preload: decode and check every picture at the start and keep it in memory (16 kB for 64 x 64).
+        preload: decode and check every picture at the start and keep it in memory (28 kB for 64 x 64).
         val_objects: validate on the first so many objects; None takes all.
     """
 

@@ -19,7 +19,8 @@ class PreloadedSource:
         self.source = source
         self.names = source.names
         self._pictures = [
-            self._load(index) for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False)
+            self._load(index)
+            for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False, mininterval=1)
         ]
 
     def __len__(self) -> int:
@@ -27,8 +28,7 @@ class PreloadedSource:
 
     def picture(self, index: int) -> Picture:
         """As the source's."""
-        image, coverage, camera = self._pictures[index]
-        return Picture(image, coverage.astype(np.float32) / 255, camera)
+        return self._pictures[index]
 
     def points(self, index: int) -> np.ndarray:
         """As the source's."""
@@ -37,4 +37,4 @@ class PreloadedSource:
     def _load(self, index: int) -> Picture:
         picture = self.source.picture(index)
         check_picture(picture, self.names[index])
-        return picture._replace(coverage=(picture.coverage * 255).round().astype(np.uint8))
+        return picture

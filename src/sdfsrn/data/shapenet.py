@@ -82,8 +82,8 @@ class ShapeNetSource:
             return np.zeros((0, 3), np.float32)
         path = self.folder / self.records[index][0] / "pointcloud.npz"
         points = _read_npz(path, ["points"])["points"].astype(np.float32)
-        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            raise ValueError(f"Expected finite points of shape (n, 3), got shape {points.shape} in {path}.")
+        if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
+            raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
         keep = np.random.default_rng(0).permutation(len(points))[: self.num_points]
         return points[keep]
 
@@ -143,6 +143,10 @@ def _cameras(folder: pathlib.Path) -> list[PerspectiveCamera]:
     count = len(list((folder / "image").glob("*.png")))
     names = [f"{kind}_mat_{i}" for i in range(count) for kind in ("world", "camera")]
     matrices = _read_npz(folder / "cameras.npz", names)
+    for name, matrix in matrices.items():
+        if matrix.ndim != 2 or matrix.shape[0] < 3 or matrix.shape[1] < (4 if name.startswith("world") else 3):
+            view = folder / "image" / f"{int(name.rsplit('_', 1)[1]):04d}.png"
+            raise ValueError(f"Expected a camera matrix, got shape {matrix.shape} of {name} in cameras.npz for {view}.")
     return [
         PerspectiveCamera(
             torch.from_numpy(matrices[f"world_mat_{i}"][:3, :4].astype(np.float32)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class Picture(NamedTuple):
     camera: Camera  # without batch dimension: (3, 4), (3, 3)
 
 
+@runtime_checkable
 class Source(Protocol):
     """A split of a data set: pictures, and ground truth where there is any."""
 
@@ -135,17 +136,18 @@ def check_picture(picture: Picture, name: str) -> None:
     rotation = picture.camera.world_to_camera[:, :3].double()
     if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3) or torch.det(rotation) < 0:
         raise ValueError(f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}.")
-    if picture.camera.intrinsics[0, 0] <= 0 or picture.camera.intrinsics[1, 1] <= 0:
+    intrinsics = picture.camera.intrinsics
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
         raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
+    if intrinsics[0, 1] != 0 or intrinsics[1, 0] != 0 or intrinsics[2].tolist() != [0, 0, 1]:
+        raise ValueError(f"Expected intrinsics [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] without skew in {name}.")
 
 
 def resize(image: np.ndarray, coverage: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Area-averaged (smaller) or bilinear (larger) copies of size x size; colours weighted by coverage do not bleed."""
+    """Antialiased copies of size x size; colours are weighted by coverage, so that none bleeds in from the background."""
     premultiplied = np.concatenate([image * coverage[..., None], coverage[..., None]], -1).astype(np.float32)
     tensor = torch.from_numpy(premultiplied).permute(2, 0, 1)[None]
-    smaller = max(image.shape[:2]) > size
-    mode = {"mode": "area"} if smaller else {"mode": "bilinear", "align_corners": False}
-    resized = F.interpolate(tensor, (size, size), **mode)[0].permute(1, 2, 0).numpy()
+    resized = F.interpolate(tensor, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
     color = resized[..., :3] / np.maximum(resized[..., 3:], 1e-6)
     return color.round().clip(0, 255).astype(np.uint8), resized[..., 3].clip(0, 1)
 

@@ -18,11 +18,11 @@ class PerspectiveCamera(NamedTuple):
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    def image_plane(self, screen: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
         """Screen coordinates to the image plane z = 1."""
         return _unproject(self.intrinsics, screen)
 
-    def screen(self, uv: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
         """Image plane to screen coordinates."""
         return _project(self.intrinsics, uv)
 
@@ -33,7 +33,7 @@ class PerspectiveCamera(NamedTuple):
         direction = torch.cat([uv, torch.ones_like(uv[..., :1])], -1) @ rotation
         return Rays(center.expand_as(direction), direction)
 
-    def project(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+    def project(self, points: Float[Tensor, "*b n 3"]) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
         """World points to the image plane, and their depth."""
         x = _to_camera(self.world_to_camera, points)
         return x[..., :2] / x[..., 2:], x[..., 2]
@@ -54,11 +54,11 @@ class OrthographicCamera(NamedTuple):
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    def image_plane(self, screen: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
         """Screen coordinates to the image plane, which has the world's unit."""
         return _unproject(self.intrinsics, screen)
 
-    def screen(self, uv: Float[Tensor, "b r 2"]) -> Float[Tensor, "b r 2"]:
+    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
         """Image plane to screen coordinates."""
         return _project(self.intrinsics, uv)
 
@@ -68,7 +68,7 @@ class OrthographicCamera(NamedTuple):
         origin = (torch.cat([uv, torch.zeros_like(uv[..., :1])], -1) - translation.mT) @ rotation
         return Rays(origin, rotation[..., 2:3, :].expand_as(origin))
 
-    def project(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+    def project(self, points: Float[Tensor, "*b n 3"]) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
         """World points to the image plane, and their depth."""
         x = _to_camera(self.world_to_camera, points)
         return x[..., :2], x[..., 2]

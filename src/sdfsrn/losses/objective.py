@@ -22,6 +22,8 @@ class Objective(nn.Module):
         super().__init__()
         if set(terms) != set(weights):
             raise ValueError(f"Expected a weight for each loss term, got terms {sorted(terms)}, weights {sorted(weights)}.")
+        if not any(weights.values()):
+            raise ValueError(f"Expected at least one loss weight other than 0, got {dict(weights)}.")
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 

@@ -21,7 +21,7 @@ class ChamferDistance(torchmetrics.Metric):
     def __init__(self, **options) -> None:
         super().__init__(**options)
         for name in ("accuracy", "coverage"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
         for name in ("measured", "failures"):
             self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -39,7 +39,7 @@ class ChamferDistance(torchmetrics.Metric):
         """`accuracy`, `coverage`, `chamfer` in the clouds' unit, and `failures`."""
         infinite = torch.full_like(self.accuracy, torch.inf)
         accuracy, coverage = (
-            torch.where(self.measured > 0, total / self.measured, infinite).float() for total in (self.accuracy, self.coverage)
+            torch.where(self.measured > 0, total / self.measured, infinite) for total in (self.accuracy, self.coverage)
         )
         return {
             "accuracy": accuracy,

@@ -62,6 +62,6 @@ def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         torchvision.models.get_model(f"resnet{depth}", weights=None).load_state_dict(state)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200] or repr(error)
         raise ValueError(f"Expected the state dict of a torchvision ResNet-{depth} in {path}: {reason}") from error
     return state

@@ -96,14 +96,27 @@ class SphereTracer(nn.Module):
     @torch.no_grad()
     def _trace(self, field: Field, rays: Rays) -> Tensor:
         length = torch.linalg.vector_norm(rays.direction, dim=-1)
-        depths = [torch.full_like(length, self.start)]
+        depth = torch.full_like(length, self.start)
+        sdf = field.sdf(rays.at(depth))
+        depths = [depth]
         for _ in range(self.num_steps - 1):
-            depths.append(depths[-1] + field.sdf(rays.at(depths[-1])).clamp(min=0) / length)
-        depths.append(depths[-1] + field.sdf(rays.at(depths[-1])).clamp(min=0) / length + self.overshoot)
+            ahead = depth + sdf.clamp(min=0) / length
+            ahead_sdf = field.sdf(rays.at(ahead))
+            outside = ahead_sdf > 0  # a step that lands inside, by rounding or where |grad f| > 1, is not taken
+            depth, sdf = torch.where(outside, ahead, depth), torch.where(outside, ahead_sdf, sdf)
+            depths.append(depth)
+        depths.append(depth + sdf.clamp(min=0) / length + self.overshoot)
         return torch.stack(depths, -1)
 
 
-def _surface(field: Field, rays: Rays, depths: Tensor, sdfs: Tensor, num_bisections: int, implicit_gradient: bool) -> March:
+def _surface(
+    field: Field,
+    rays: Rays,
+    depths: Tensor,
+    sdfs: Tensor,
+    num_bisections: int,
+    implicit_gradient: bool,
+) -> March:
     """Bisect between the last two points and look at the surface there."""
     near, far = depths[..., -2], depths[..., -1]
     hit = (sdfs[..., -2] > 0) & (sdfs[..., -1] < 0)
