@@ -12,13 +12,9 @@ import torch
 from jaxtyping import install_import_hook
 from PIL import Image
 
-FUNCTIONS = ("encoding", "isosurface", "losses", "pointcloud", "primitives", "raymarch", "silhouette")
-CHECKED = [
-    f"sdfsrn.{name}"
-    for name in ("structures functional models losses metrics data meshes pictures rendering protocol inference system").split()
-]
+PARTS = ("structures", "functional", "models", "losses", "metrics", "data", "meshes", "pictures", "rendering", "protocol")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
-install_import_hook(CHECKED, CHECKER)
+install_import_hook([f"sdfsrn.{part}" for part in (*PARTS, "inference", "system")], CHECKER)
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("SDFSRN_DATA", ROOT.parent / "shared" / "data"))

@@ -29,10 +29,10 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
 def test_experiments_instantiate(experiment: str, tmp_path: pathlib.Path) -> None:
     root = [] if experiment == "quickstart" else [f"data.root={tmp_path}"]
     config = composed(f"experiment={experiment}", *root)
-    model = build(config.model, optimizer=build(config.optimizer))
+    model = build(config.model, optimizer=build(config.optimizer), scheduler=config.scheduler and build(config.scheduler))
     assert isinstance(model, SDFSRN)
     assert isinstance(build(config.data), ViewsDataModule)
-    assert isinstance(model.configure_optimizers(), torch.optim.Adam)
+    assert isinstance(model.configure_optimizers()["optimizer"], torch.optim.Adam)
     for callback in config.callbacks.values():
         instantiate(callback)
 

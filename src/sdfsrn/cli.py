@@ -68,11 +68,12 @@ def print_config(config: DictConfig) -> None:
     """The composed configuration as a tree."""
     tree = Tree("config")
     for key, value in config.items_ex(resolve=False):
+        name = str(key)
         text = OmegaConf.to_yaml(value).strip() if OmegaConf.is_config(value) else str(value)
         if "\n" in text or OmegaConf.is_config(value):
-            tree.add(str(key)).add(text)
+            tree.add(name).add(text)
         else:
-            tree.add(f"{key}: {text}")
+            tree.add(f"{name}: {text}")
     Console(markup=False).print(tree)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, UInt8
-from trimesh.visual import TextureVisuals
+from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 SUFFIXES = (".ply", ".obj", ".glb")
@@ -28,9 +29,9 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     if len(mesh.faces) == 0:
         raise ValueError(f'Expected a mesh with faces, got an empty one for "{path}": report it instead of writing it')
     if suffix == ".ply":
-        content = mesh.export(file_type="ply", vertex_normal=False)
+        content = _export(mesh, "ply", vertex_normal=False)
     elif suffix == ".obj":
-        content = mesh.export(file_type="obj", include_normals=False).encode()
+        content = _export(mesh, "obj", include_normals=False)
     else:
         content = _glb(mesh)
     _write_atomically(content, path)
@@ -61,6 +62,12 @@ def largest_component(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     return result
 
 
+def mesh_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "n 4"] | None:
+    """RGBA of the vertices, those of faces averaged; None for a mesh without such colours."""
+    visual = mesh.visual
+    return np.asarray(visual.vertex_colors) if isinstance(visual, ColorVisuals) and visual.defined else None
+
+
 def srgb_to_linear(color: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"]:
     """Bytes to bytes: c / 12.92 up to 0.04045, else ((c + 0.055) / 1.055)^2.4; alpha stays. IEC 61966-2-1."""
     c = color[..., :3] / 255
@@ -71,10 +78,16 @@ def srgb_to_linear(color: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"
 def _glb(mesh: trimesh.Trimesh) -> bytes:
     """With normals, since viewers must shade flat without; and doubly sided, so that an open surface shows its back."""
     visual = TextureVisuals(material=PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True))
-    if mesh.visual.kind in ("vertex", "face"):
-        visual.vertex_attributes["color"] = srgb_to_linear(np.asarray(mesh.visual.vertex_colors))
+    colors = mesh_colors(mesh)
+    if colors is not None:
+        visual.vertex_attributes["color"] = srgb_to_linear(colors)
     shaded = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
-    return shaded.export(file_type="glb", include_normals=True, unitize_normals=True)
+    return _export(shaded, "glb", include_normals=True, unitize_normals=True)
+
+
+def _export(mesh: trimesh.Trimesh, file_type: str, **options: Any) -> bytes:
+    content = mesh.export(file_type=file_type, **options)
+    return content if isinstance(content, bytes) else str(content).encode()
 
 
 def _write_atomically(content: bytes, path: Path) -> None:

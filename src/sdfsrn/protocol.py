@@ -41,10 +41,10 @@ class Protocol:
         device = field.sdf_head.bias.device
         grid = sdf_grid(lambda x: field.sdf(x[None])[0], self.resolution, self.low, self.high, device)
         vertices, faces = marching_cubes(grid, self.low, self.high, self.placement)
-        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        colors = None
         if color and len(vertices):
-            mesh.visual.vertex_colors = vertex_colors(field, torch.as_tensor(vertices, dtype=torch.float32, device=device))
-        return mesh
+            colors = vertex_colors(field, torch.as_tensor(vertices, dtype=torch.float32, device=device))
+        return trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
 
     def sample(self, mesh: trimesh.Trimesh) -> Float[Tensor, "n 3"]:
         """Points spread evenly over the mesh; none on an empty one."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdfsrn.functional.camera import Camera, PerspectiveCamera, look_at_origin, pixel_centers
+from sdfsrn.meshes import mesh_colors
 
 LIGHT = np.array([-0.352, -0.5, -0.791])  # unit vector towards the light, camera frame: above the left shoulder
 AMBIENT = 0.45
@@ -79,8 +80,8 @@ def render_points(
     picture = np.ones((height, width, 3))
     cloud = torch.as_tensor(points).detach().cpu().double().reshape(1, -1, 3)
     camera = _single(camera)
-    uv, depth = camera.project(cloud[:, cloud[0].isfinite().all(-1)])
-    screen, depth = camera.screen(uv)[0].numpy(), depth[0].numpy()
+    uv, z = camera.project(cloud[:, cloud[0].isfinite().all(-1)])
+    screen, depth = camera.screen(uv)[0].numpy(), z[0].numpy()
     screen, depth = screen[depth > 0], depth[depth > 0]
     if len(depth) > 0:
         order = np.argsort(-depth)  # nearest last: with repeated indices NumPy keeps the last assignment
@@ -160,15 +161,16 @@ def _faces_away(mesh: trimesh.Trimesh, hits: Hits, direction: np.ndarray) -> np.
 
 
 def _colors(mesh: trimesh.Trimesh, hits: Hits) -> np.ndarray:
-    if mesh.visual.kind not in ("vertex", "face"):
+    colors = mesh_colors(mesh)
+    if colors is None:
         return np.broadcast_to(GRAY, (len(hits.line), 3))
-    return _interpolate(mesh, hits, np.asarray(mesh.visual.vertex_colors)[:, :3] / 255)
+    return _interpolate(mesh, hits, colors[:, :3] / 255)
 
 
 def _splat(picture: np.ndarray, center: np.ndarray, color: np.ndarray, radius: float) -> None:
     """Paint shaded discs of `radius` pixels into `picture`, the later over the earlier."""
     reach = int(np.ceil(radius))
-    offset = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], -1).reshape(-1, 2)[:, ::-1]
+    offset = np.stack([*np.mgrid[-reach : reach + 1, -reach : reach + 1]], -1).reshape(-1, 2)[:, ::-1]
     offset = offset[(offset**2).sum(-1) <= radius**2]
     shade = 1 - 0.3 * (offset**2).sum(-1) / radius**2
     pixel = np.floor(center).astype(np.int64)[:, None] + offset

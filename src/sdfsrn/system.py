@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from sdfsrn.losses import Objective
@@ -29,6 +30,7 @@ class SDFSRN(pl.LightningModule):
         raymarcher: (field, rays) to `March`.
         losses: (field, march, views) to the loss and its terms.
         optimizer: called with the parameters; Adam with the paper's learning rate if None.
+        scheduler: called with the optimizer, stepped after every training step; None keeps the learning rate.
         validation: how to measure during training, coarser than the test's `protocol`.
     """
 
@@ -39,6 +41,7 @@ class SDFSRN(pl.LightningModule):
         raymarcher: nn.Module,
         losses: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         validation: Protocol | None = None,
     ) -> None:
         super().__init__()
@@ -51,6 +54,7 @@ class SDFSRN(pl.LightningModule):
         self.raymarcher = raymarcher
         self.losses = losses
         self.optimizer = optimizer
+        self.scheduler = scheduler
         self.validation = validation or Protocol(resolution=64, num_points=10_000)
         self.chamfer = ChamferDistance()
         self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
@@ -86,6 +90,9 @@ class SDFSRN(pl.LightningModule):
         self.log_dict({f"val/{name}": value for name, value in self.chamfer.compute().items()})
         self.chamfer.reset()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, learning rate 1e-4, unless another one is given."""
-        return (self.optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-4)))(self.parameters())
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam with learning rate 1e-4, unless another optimizer is given; the scheduler if there is one."""
+        optimizer = (self.optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-4)))(self.parameters())
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}

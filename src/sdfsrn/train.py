@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import pathlib
 import warnings
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.callbacks import ConfigInCheckpoint
@@ -29,7 +31,8 @@ def train(config: DictConfig) -> float | None:
     model = _model(config)
     trainer = _trainer(config)
     trainer.fit(model, datamodule=datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-    best = next((c for c in trainer.checkpoint_callbacks if c.monitor == config.optimized_metric), None)
+    checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    best = next((c for c in checkpoints if c.monitor == config.optimized_metric), None)
     value = best.best_model_score if best is not None else trainer.callback_metrics.get(config.optimized_metric)
     if config.test and trainer.is_global_zero:
         path = best.best_model_path if best is not None else ""
@@ -46,17 +49,17 @@ def train(config: DictConfig) -> float | None:
 
 
 def _model(config: DictConfig) -> SDFSRN:
-    optimizer = build(config.optimizer)
+    schedule = {name: build(config[name]) if config[name] else None for name in ("optimizer", "scheduler")}
     if config.authors_checkpoint is None:
-        return build(config.model, optimizer=optimizer)
+        return build(config.model, **schedule)
     model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings)
-    model.optimizer = optimizer
+    model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
     return model.train()
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     callbacks = [build(node) for node in config.callbacks.values() if node is not None]
     loggers = [build(node) for node in config.logger.values() if node is not None]
     for logger in loggers:

@@ -35,8 +35,9 @@ class FiniteLoss(pl.Callback):
         """Look at the loss before it spreads."""
         if torch.isfinite(loss):
             return
-        indices = self._batch.index.tolist()
-        names = [trainer.datamodule.dataset("train").source.names[i] for i in indices] if trainer.datamodule else []
+        indices = [] if self._batch is None else self._batch.index.tolist()
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
+        names = [datamodule.dataset("train").source.names[i] for i in indices] if datamodule else []
         terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
         report = {"step": trainer.global_step, "loss": str(float(loss)), "index": indices, "pictures": names}
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import trimesh
 from PIL import Image
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from sdfsrn.data.views import collate_views
-from sdfsrn.meshes import write_mesh
+from sdfsrn.meshes import mesh_colors, write_mesh
 from sdfsrn.pictures import colorize_depth, gallery, overlay, to_picture
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
@@ -35,9 +36,10 @@ class LogPictures(pl.Callback):
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, pl_module: SDFSRN) -> None:
         """Draw and log."""
-        if trainer.sanity_checking or not trainer.is_global_zero or trainer.datamodule is None:
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
+        if trainer.sanity_checking or not trainer.is_global_zero or datamodule is None:
             return
-        dataset = trainer.datamodule.dataset("val")
+        dataset = datamodule.dataset("val")
         count = min(self.num_objects, len(dataset))
         views = pl_module.transfer_batch_to_device(collate_views([dataset[i] for i in range(count)]), pl_module.device, 0)
         rows = view_pictures(pl_module, views)
@@ -84,12 +86,13 @@ def _log(logger: Logger, picture: Image.Image, mesh: trimesh.Trimesh, path: path
                 torch.from_numpy(np.array(mesh.vertices)).float()[None],
                 torch.from_numpy(np.array(mesh.faces))[None],
             )
-            colors = torch.from_numpy(np.array(mesh.visual.vertex_colors[:, :3]))[None]
+            rgba = mesh_colors(mesh)
+            colors = None if rgba is None else torch.from_numpy(np.array(rgba[:, :3]))[None]
             logger.experiment.add_mesh("val/mesh", vertices, colors, faces, global_step=step)
-    elif type(logger).__name__ == "WandbLogger":
+    elif isinstance(logger, WandbLogger):
         import wandb
 
-        media = {"val/pictures": wandb.Image(picture)}
+        media: dict[str, Any] = {"val/pictures": wandb.Image(picture)}
         if len(mesh.faces):
             media["val/mesh"] = wandb.Object3D(str(path.with_suffix(".glb")))
         logger.experiment.log({**media, "trainer/global_step": step})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +17,17 @@ from tqdm import tqdm
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
 from sdfsrn.system import SDFSRN
+
+
+class _Settings(NamedTuple):
+    radius: float
+    iterations: int
+    num_points: int
+    num_latents: int
+    learning_rate: float
+    low: float
+    high: float
+    seed: int
 
 
 class SpherePretraining(pl.Callback):
@@ -44,10 +56,7 @@ class SpherePretraining(pl.Callback):
         seed: int = 0,
         cache: str | None = None,
     ) -> None:
-        self.settings = {
-            "radius": radius, "iterations": iterations, "num_points": num_points, "num_latents": num_latents,
-            "learning_rate": learning_rate, "low": low, "high": high, "seed": seed,
-        }  # fmt: skip
+        self.settings = _Settings(radius, iterations, num_points, num_latents, learning_rate, low, high, seed)
         self.cache = pathlib.Path(cache) if cache else None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: SDFSRN) -> None:
@@ -72,7 +81,7 @@ class SpherePretraining(pl.Callback):
                 rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and made anew.")
         loss = self.fit(hypernetwork)
         rank_zero_info(
-            f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings['iterations']} iterations."
+            f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings.iterations} iterations."
         )
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,18 +93,16 @@ class SpherePretraining(pl.Callback):
         """Pretrain in place, without touching anybody else's random numbers; the last loss."""
         options = self.settings
         device = next(hypernetwork.parameters()).device
-        generator = torch.Generator().manual_seed(options["seed"])
-        optimizer = torch.optim.Adam(
-            hypernetwork.parameters(), lr=options["learning_rate"], fused=device.type in ("cpu", "cuda")
-        )
-        shape = (options["num_latents"], options["num_points"] // options["num_latents"], 3)
+        generator = torch.Generator().manual_seed(options.seed)
+        optimizer = torch.optim.Adam(hypernetwork.parameters(), lr=options.learning_rate, fused=device.type in ("cpu", "cuda"))
+        shape = (options.num_latents, options.num_points // options.num_latents, 3)
         loss = torch.zeros(())
         with torch.enable_grad():
-            for _ in tqdm(range(options["iterations"]), "Sphere pretraining", unit="it", leave=False, mininterval=1):
+            for _ in tqdm(range(options.iterations), "Sphere pretraining", unit="it", leave=False, mininterval=1):
                 latent = torch.randn(shape[0], hypernetwork.latent_dim, generator=generator).to(device)
                 uniform = torch.rand(shape, generator=generator).to(device)
-                points = options["low"] + uniform * (options["high"] - options["low"])
-                loss = sphere_loss(hypernetwork(latent).sdf(points), points, options["radius"])
+                points = options.low + uniform * (options.high - options.low)
+                loss = sphere_loss(hypernetwork(latent).sdf(points), points, options.radius)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -107,5 +114,5 @@ class SpherePretraining(pl.Callback):
             return None
         shapes = {name: list(value.shape) for name, value in hypernetwork.state_dict().items()}
         start = [float(value.double().norm()) for value in hypernetwork.state_dict().values()]
-        key = json.dumps([self.settings, str(hypernetwork.field), shapes, start], sort_keys=True)
+        key = json.dumps([self.settings._asdict(), str(hypernetwork.field), shapes, start], sort_keys=True)
         return self.cache / f"sphere-{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Subset
@@ -61,7 +62,9 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
                 source = PreloadedSource(source, split)
             train = split == "train"
             num_rays = self.num_rays if train else None
-            self._datasets[split] = ViewsDataset(source, num_rays, self.background, self.jitter and train)
+            self._datasets[split] = ViewsDataset(
+                source, num_rays, self.background, self.jitter and train, keep_outlines=self.preload
+            )
         return self._datasets[split]
 
     def setup(self, stage: str) -> None:
@@ -111,12 +114,13 @@ class ShapeNetDataModule(ViewsDataModule):
         **loading,
     ) -> None:
         super().__init__(**loading)
-        self.options = {"root": root, "category": category, "num_models": num_models, "views": views}
-        self.options |= {"num_points": num_points, "seed": seed}
+        self._open = functools.partial(
+            ShapeNetSource, root, category, num_models=num_models, views=views, num_points=num_points, seed=seed
+        )
 
     def source(self, split: str) -> ShapeNetSource:
         """The pictures of a split."""
-        return ShapeNetSource(split=split, **self.options)
+        return self._open(split=split)
 
 
 class SyntheticDataModule(ViewsDataModule):

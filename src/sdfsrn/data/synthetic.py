@@ -24,7 +24,10 @@ from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCame
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
 SPLITS = ("train", "val", "test")
 # Kato et al.'s pinhole camera (fields of view of 30 degrees), and an orthographic one as large on the screen.
-CAMERAS = {"perspective": (PerspectiveCamera, 2.732, 3.7320508), "orthographic": (OrthographicCamera, 2.5, 1.4)}
+CAMERAS: dict[str, tuple[type[Camera], float, float]] = {
+    "perspective": (PerspectiveCamera, 2.732, 3.7320508),
+    "orthographic": (OrthographicCamera, 2.5, 1.4),
+}
 ELEVATION = math.radians(30)
 VERSION = 1  # raise it when the same settings make other pictures
 
@@ -165,9 +168,9 @@ def _check(
     seed: int,
 ) -> None:
     allowed = {"category": (category, CATEGORIES), "split": (split, SPLITS), "projection": (projection, CAMERAS)}
-    for name, (value, choices) in allowed.items():
-        if value not in choices:
-            raise ValueError(f"Expected data.{name} to be one of {', '.join(choices)}, got {value}.")
+    for name, (choice, choices) in allowed.items():
+        if choice not in choices:
+            raise ValueError(f"Expected data.{name} to be one of {', '.join(choices)}, got {choice}.")
     ranges = {
         "num_objects": (num_objects, 1, math.inf),
         "views_per_object": (views_per_object, 1, math.inf),
@@ -197,7 +200,7 @@ def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
         whole = pathlib.Path(file.name)
         try:
-            np.savez(file, **arrays)
+            np.savez(file, image=arrays["image"], hits=arrays["hits"], points=arrays["points"])
             file.close()
             whole.replace(path)
         except BaseException:

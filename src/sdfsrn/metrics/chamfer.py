@@ -17,6 +17,10 @@ class ChamferDistance(torchmetrics.Metric):
     """
 
     full_state_update = False
+    accuracy: Tensor
+    coverage: Tensor
+    measured: Tensor
+    failures: Tensor
 
     def __init__(self, **options) -> None:
         super().__init__(**options)

@@ -28,6 +28,9 @@ class ResNetEncoder(nn.Module):
         RuntimeError: ImageNet weights that cannot be downloaded, with what to do.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, latent_dim: int, depth: int = 18, weights: str | None = "imagenet", normalize: bool = True) -> None:
         super().__init__()
         if depth not in (18, 34, 50):

@@ -90,7 +90,7 @@ class Field:
         encoding = self._encode(points)
         normalized = self._backbone(encoding, keep_normalized=True)
         feature_grad = self.sdf_head.weight.mT.expand(-1, points.shape[1], -1)
-        encoding_grad: Tensor | float = 0.0
+        encoding_grad = torch.zeros(())
         for layer, (y, scale) in zip(reversed([None, *self.rest]), reversed(normalized), strict=True):
             grad = feature_grad * (y > 0)
             grad = scale * (grad - grad.mean(-1, keepdim=True) - y * (grad * y).mean(-1, keepdim=True))
@@ -116,9 +116,9 @@ class Field:
 
     def _backbone(self, encoding: Tensor, keep_normalized: bool = False) -> list:
         """[feature of the last layer], or (normalised pre-activation, 1 / standard deviation) of every layer."""
-        kept, feature = [], None
+        kept, feature = [], encoding
         for layer in [None, *self.rest]:
-            x = self.first(encoding) if layer is None else _apply(layer, feature, encoding)
+            x = self.first(feature) if layer is None else _apply(layer, feature, encoding)
             if keep_normalized:
                 variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
                 scale = torch.rsqrt(variance + _LAYER_NORM_EPS)

@@ -54,8 +54,8 @@ class LSTMRayMarcher(nn.Module):
             depths.append(depth)
             sdfs.append(sdf)
         sdfs.append(field.sdf(rays.at(depth)))
-        depths, sdfs = torch.stack(depths, -1), torch.stack(sdfs, -1)
-        return _surface(field, rays, depths, sdfs, self.num_bisections, self.implicit_gradient)
+        visited, visited_sdf = torch.stack(depths, -1), torch.stack(sdfs, -1)
+        return _surface(field, rays, visited, visited_sdf, self.num_bisections, self.implicit_gradient)
 
 
 class SphereTracer(nn.Module):

@@ -73,7 +73,7 @@ def _moved(part: Part, shift: Float[Tensor, 3], scale: Tensor) -> Part:
 
 def _stack(parts: Sequence[Part]) -> Part:
     solid = type(parts[0].solid)(*(torch.stack(values) for values in zip(*(part.solid for part in parts), strict=True)))
-    return Part(solid, *(torch.stack([part[field] for part in parts]) for field in (1, 2, 3)))
+    return Part(solid, *(torch.stack(values) for values in zip(*(part[1:] for part in parts), strict=True)))
 
 
 def _distances(group: Part, points: Float[Tensor, "n 3"]) -> Float[Tensor, "k n"]:
