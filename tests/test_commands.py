@@ -192,6 +192,7 @@ def test_wandb_offline(cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
         (["data=shapenet", "data.root=/nowhere"], "/nowhere"),
         (["data.shapes.category=boat"], "boat"),
         (["ckpt_path=missing.ckpt"], "missing.ckpt"),
+        (["ckpt_path={trained}/checkpoints/last.ckpt", "model.hypernetwork.hidden_width=8"], "another architecture"),
         (["model.encoder.weights=missing.pth"], "missing.pth"),
         (["model.encoder.depth=19"], "19"),
         (["data.num_rays=5000"], "4096"),
@@ -202,8 +203,9 @@ def test_wandb_offline(cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_bad_settings_are_named_before_training(
-    overrides: list[str], needle: str, cache: pathlib.Path, tmp_path: pathlib.Path
+    overrides: list[str], needle: str, trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
+    overrides = [override.format(trained=trained) for override in overrides]
     settings = SMALL if overrides[0] == "data=shapenet" else TINY
     result = run("train", *settings, *overrides, "hydra.run.dir=run", cwd=tmp_path, cache=cache)
     assert result.returncode != 0

@@ -15,7 +15,6 @@ from sdfsrn.data import SyntheticSource, ViewsDataset, collate_views
 from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
 from sdfsrn.models import FieldShape, Hypernetwork, LSTMRayMarcher, ResNetEncoder
 
-
 STEPS = 250
 
 
@@ -29,9 +28,8 @@ def small_model() -> SDFSRN:
         "eikonal": EikonalLoss(num_points=250),
     }
     weights = {"silhouette": 3.0, "color": 1.0, "ray_surface": 1.0, "ray_free": 0.1, "eikonal": 0.1}
-    return SDFSRN(
-        ResNetEncoder(32, weights=None), Hypernetwork(32, 64, 1, field), LSTMRayMarcher(64, start=2.0), Objective(terms, weights)
-    )
+    marcher = LSTMRayMarcher(64, start=2.0)
+    return SDFSRN(ResNetEncoder(32, weights=None), Hypernetwork(32, 64, 1, field), marcher, Objective(terms, weights))
 
 
 def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
@@ -55,7 +53,6 @@ def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
         last = {name: value.item() for name, value in model.losses(field, march, views)[1].items()}
     found = march.sdf[..., -1] < 0
     iou = (found & views.inside).sum() / (found | views.inside).sum()
-    print(first, last, iou)
     assert last["silhouette"] < 0.002
     assert last["color"] < 0.1 * first["color"]
     assert last["ray_surface"] < 0.005

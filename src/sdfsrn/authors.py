@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
-from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
-from sdfsrn.models import FieldShape, Hypernetwork, LSTMRayMarcher, ResNetEncoder
+from sdfsrn.models import FieldShape
 from sdfsrn.system import SDFSRN
 
 _DEFAULTS = {  # of the released ShapeNet configuration, for what the weights don't tell
@@ -38,24 +39,41 @@ def load_authors_checkpoint(path: str | pathlib.Path, settings: Mapping[str, Any
         ValueError: a file that is no such checkpoint, or settings at odds with its weights.
     """
     weights = _read_weights(pathlib.Path(path))
-    given = _read_settings(settings)
-    options = {**_DEFAULTS, **given}
     try:
-        encoder = _encoder(weights)
-        field, hypernetwork = _hypernetwork(weights, given)
-        raymarcher = LSTMRayMarcher(
-            feature_width=field.width,
-            start=options["init_depth"],
-            hidden_width=weights["renderer.lstm_pred.weight"].shape[1],
-            num_steps=options["srn_steps"],
-            num_bisections=options["bisection_steps"],
-        )
-        model = SDFSRN(encoder, hypernetwork, raymarcher, _objective(options))
-        model.load_state_dict(_rename(weights, field), strict=True)
-    except (KeyError, RuntimeError) as error:
+        config = _model_config(weights, _read_settings(settings))
+        model = instantiate(config, _convert_="all")
+        model.load_state_dict(_rename(weights, model.hypernetwork.field), strict=True)
+    except (KeyError, IndexError, RuntimeError) as error:
         raise ValueError(f"Expected a checkpoint of the released SDF-SRN code in {path}: {error}") from error
+    model.config = {"model": config}
     model.pretrained = True
     return model.eval()
+
+
+def _model_config(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's configuration, as `configs/model` would have it, so that it can travel in checkpoints."""
+    options = {**_DEFAULTS, **settings}
+    hypernetwork = _hypernetwork_config(weights, settings)
+    return {
+        "_target_": "sdfsrn.SDFSRN",
+        "encoder": {
+            "_target_": "sdfsrn.models.ResNetEncoder",
+            "latent_dim": weights["encoder.fc.weight"].shape[0],
+            "depth": _encoder_depth(weights),
+            "weights": None,
+            "normalize": False,
+        },
+        "hypernetwork": hypernetwork,
+        "raymarcher": {
+            "_target_": "sdfsrn.models.LSTMRayMarcher",
+            "feature_width": hypernetwork["field"]["width"],
+            "start": options["init_depth"],
+            "hidden_width": weights["renderer.lstm_pred.weight"].shape[1],
+            "num_steps": options["srn_steps"],
+            "num_bisections": options["bisection_steps"],
+        },
+        "losses": _losses_config(options),
+    }
 
 
 def _read_weights(path: pathlib.Path) -> dict[str, Tensor]:
@@ -79,14 +97,13 @@ def _read_settings(settings: Mapping[str, Any] | str | pathlib.Path | None) -> M
     return settings or {}
 
 
-def _encoder(weights: Mapping[str, Tensor]) -> ResNetEncoder:
+def _encoder_depth(weights: Mapping[str, Tensor]) -> int:
     blocks = len({name.split(".")[2] for name in weights if name.startswith("encoder.layer3.")})
     bottleneck = "encoder.layer1.0.conv3.weight" in weights
-    depth = 50 if bottleneck else {2: 18, 6: 34}.get(blocks, 0)
-    return ResNetEncoder(weights["encoder.fc.weight"].shape[0], depth, weights=None, normalize=False)
+    return 50 if bottleneck else {2: 18, 6: 34}.get(blocks, 0)
 
 
-def _hypernetwork(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[FieldShape, Hypernetwork]:
+def _hypernetwork_config(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
     layers = {int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_impl\.(\d+)\.", name))}
     linears = sorted(int(m[1]) for name in weights if (m := re.match(r"generator\.hyper_level\.0\.(\d+)\.weight", name)))
     width = weights[f"generator.hyper_level.0.{linears[-1]}.bias"].numel() - 1
@@ -97,31 +114,38 @@ def _hypernetwork(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
         raise ValueError(f"Expected backbone layers that all see the encoded point or only the first, got inputs {outputs}.")
     if settings.get("posenc_L", frequencies) not in (frequencies, None):
         raise ValueError(f"Settings say posenc_L = {settings['posenc_L']}, but the weights have {frequencies}.")
-    first = weights["generator.hyper_level.0.0.weight"]
-    field = FieldShape(width, len(outputs), frequencies, frequency_scale=torch.pi, reinject=reinject)
-    return field, Hypernetwork(first.shape[1], first.shape[0], len(linears) - 1, field)
-
-
-def _objective(options: Mapping[str, Any]) -> Objective:
-    names = {
-        "color": "render",
-        "silhouette": "shape_silh",
-        "ray_surface": "ray_intsc",
-        "ray_free": "ray_free",
-        "eikonal": "eikonal",
-    }
-    near, far = options["depth_range"]
-    low, high = options["sdf_range"]
-    return Objective(
-        terms={
-            "silhouette": SilhouetteLoss(near, far, options["sdf_samples"]),
-            "color": ColorLoss(),
-            "ray_surface": RaySurfaceLoss(separate=True),
-            "ray_free": RayFreeLoss(importance=False),
-            "eikonal": EikonalLoss(low, high),
+    hidden_width, latent_dim = weights["generator.hyper_level.0.0.weight"].shape
+    return {
+        "_target_": "sdfsrn.models.Hypernetwork",
+        "latent_dim": latent_dim,
+        "hidden_width": hidden_width,
+        "num_hidden": len(linears) - 1,
+        "field": {
+            "_target_": "sdfsrn.models.FieldShape",
+            "width": width,
+            "depth": len(outputs),
+            "num_frequencies": frequencies,
+            "frequency_scale": math.pi,
+            "reinject": reinject,
         },
-        weights={ours: options["loss_weight"].get(theirs) or 0.0 for ours, theirs in names.items()},
-    )
+    }
+
+
+def _losses_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    (near, far), (low, high), weights = options["depth_range"], options["sdf_range"], options["loss_weight"]
+    samples = options["sdf_samples"]
+    terms = {  # our name: their name, class, arguments
+        "silhouette": ("shape_silh", "SilhouetteLoss", {"near": near, "far": far, "num_samples": samples}),
+        "color": ("render", "ColorLoss", {}),
+        "ray_surface": ("ray_intsc", "RaySurfaceLoss", {"separate": True}),
+        "ray_free": ("ray_free", "RayFreeLoss", {"importance": False}),
+        "eikonal": ("eikonal", "EikonalLoss", {"low": low, "high": high}),
+    }
+    return {
+        "_target_": "sdfsrn.losses.Objective",
+        "terms": {name: {"_target_": f"sdfsrn.losses.{kind}", **given} for name, (_, kind, given) in terms.items()},
+        "weights": {name: float(weights.get(theirs) or 0) for name, (theirs, _, _) in terms.items()},
+    }
 
 
 def _rename(weights: Mapping[str, Tensor], field: FieldShape) -> dict[str, Tensor]:

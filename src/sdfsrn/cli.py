@@ -106,11 +106,22 @@ def load_checkpoint(path: str | pathlib.Path) -> tuple[SDFSRN, dict[str, Any]]:
     _check_trusted(config["model"], path)
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])
+    load_weights(model, checkpoint, path)
+    model.config = config
+    return model.eval(), config
+
+
+def load_weights(model: SDFSRN, checkpoint: dict[str, Any], path: str | pathlib.Path) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        ValueError: they belong to another architecture.
+    """
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ValueError(f"The weights in {path} are of another architecture: {str(error).splitlines()[1].strip()}") from error
-    return model.eval(), config
+        reason = str(error).splitlines()[1].strip()
+        raise ValueError(f"The weights in {path} are of another architecture than this model: {reason}") from error
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:

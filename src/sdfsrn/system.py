@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -57,6 +58,7 @@ class SDFSRN(pl.LightningModule):
         self.scheduler = scheduler
         self.validation = validation or Protocol(resolution=64, num_points=10_000)
         self.chamfer = ChamferDistance()
+        self.config: dict[str, Any] = {}  # what this model was built from; travels in its checkpoints
         self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Field:
@@ -89,6 +91,10 @@ class SDFSRN(pl.LightningModule):
         """Logs the means over objects."""
         self.log_dict({f"val/{name}": value for name, value in self.chamfer.compute().items()})
         self.chamfer.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration (plain dictionaries and lists), under `config`."""
+        checkpoint["config"] = self.config
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with learning rate 1e-4, unless another optimizer is given; the scheduler if there is one."""

@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.callbacks import ConfigInCheckpoint
-from sdfsrn.cli import build, command, load_checkpoint, print_config, read_checkpoint, seed_everything
+from sdfsrn.cli import build, command, load_checkpoint, load_weights, print_config, read_checkpoint, seed_everything
 from sdfsrn.evaluation import evaluate
 from sdfsrn.system import SDFSRN
 
@@ -22,13 +21,14 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> float | None:
     """Train as configured, evaluate the best checkpoint; the best value of `optimized_metric`, for sweeps."""
-    if config.ckpt_path is not None:
-        read_checkpoint(config.ckpt_path)
+    resumed = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     print_config(config)
     seed_everything(config.seed)
     datamodule = build(config.data)
     datamodule.setup("fit")
     model = _model(config)
+    if resumed is not None:
+        load_weights(model, resumed, config.ckpt_path)
     trainer = _trainer(config)
     trainer.fit(model, datamodule=datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
@@ -36,7 +36,7 @@ def train(config: DictConfig) -> float | None:
     value = best.best_model_score if best is not None else trainer.callback_metrics.get(config.optimized_metric)
     if config.test and trainer.is_global_zero:
         path = best.best_model_path if best is not None else ""
-        tested = load_checkpoint(path)[0] if path and config.authors_checkpoint is None else model
+        tested = load_checkpoint(path)[0] if path else model
         log.info("Evaluating %s", path or "the last weights")
         evaluate(
             tested.to(trainer.strategy.root_device),
@@ -51,20 +51,25 @@ def train(config: DictConfig) -> float | None:
 def _model(config: DictConfig) -> SDFSRN:
     schedule = {name: build(config[name]) if config[name] else None for name in ("optimizer", "scheduler")}
     if config.authors_checkpoint is None:
-        return build(config.model, **schedule)
-    model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings)
-    model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
-    return model.train()
+        model = build(config.model, **schedule)
+    else:
+        model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings).train()
+        model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
+    model.config = _plain(config) | model.config
+    return model
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     callbacks = [build(node) for node in config.callbacks.values() if node is not None]
     loggers = [build(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
-        logger.log_hyperparams(plain)
-    return build(config.trainer, callbacks=[*callbacks, ConfigInCheckpoint(plain)], logger=loggers or False)
+        logger.log_hyperparams(_plain(config))
+    return build(config.trainer, callbacks=callbacks, logger=loggers or False)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 main = command("train")(train)

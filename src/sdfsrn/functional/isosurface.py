@@ -18,14 +18,15 @@ def sdf_grid(
     low: float = -1.0,
     high: float = 1.0,
     device: torch.device | str = "cpu",
-    chunk: int = 2**18,
+    chunk: int | None = None,
 ) -> Float[Tensor, "x y z"]:
     """Values of f at the (resolution + 1)^3 nodes of [low, high]^3: low + (i, j, k) / resolution (high - low).
 
     `resolution` counts intervals along an axis. World frame and unit; float32 on `device`, without gradient. At most
-    `chunk` points are evaluated at a time. Raises ValueError for an empty cube, and when `sdf` does not return one
-    number a point.
+    `chunk` points are evaluated at a time; None takes what fits a CPU's cache, or fills a GPU. Raises ValueError for an
+    empty cube, and when `sdf` does not return one number a point.
     """
+    chunk = chunk or (2**13 if torch.device(device).type == "cpu" else 2**18)
     if resolution < 1 or chunk < 1 or not low < high:
         got = f"{resolution}, {chunk}, {low}, {high}"
         raise ValueError(f"Expected resolution >= 1, chunk >= 1 and low < high, got {got}")

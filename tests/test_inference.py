@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdfsrn.inference import network_input, read_picture, square
+from sdfsrn.reconstruct import find_pictures, pair_masks
+
+
+@pytest.fixture
+def photo() -> tuple[np.ndarray, np.ndarray]:
+    """A red object in the left half of a blue picture, and its mask."""
+    color = np.zeros((40, 80, 3), np.uint8)
+    color[..., 2] = 255
+    color[10:30, 5:35] = (255, 0, 0)
+    mask = np.zeros((40, 80), np.uint8)
+    mask[10:30, 5:35] = 255
+    return color, mask
+
+
+def test_background_becomes_white_and_the_object_stays_in_place(photo: tuple[np.ndarray, np.ndarray]) -> None:
+    image = network_input(*photo, image_size=80)
+    assert image.shape == (3, 80, 80)
+    assert torch.allclose(image[:, 20 + 20, 20], torch.tensor([1.0, -1.0, -1.0]), atol=1e-2)  # 20 rows of padding above
+    assert torch.allclose(image[:, 40, 60], torch.ones(3))
+    assert torch.allclose(image[:, 5, 20], torch.ones(3))
+
+
+def test_alpha_and_mask_are_the_same_thing(photo: tuple[np.ndarray, np.ndarray]) -> None:
+    color, mask = photo
+    with_alpha = network_input(np.dstack([color, mask]), None, 32, margin=1.2)
+    assert torch.equal(with_alpha, network_input(color, mask, 32, margin=1.2))
+
+
+def test_margin_frames_the_silhouette(photo: tuple[np.ndarray, np.ndarray]) -> None:
+    _, coverage = square(*read_picture(*photo), margin=1.5)
+    assert coverage.shape == (45, 45)
+    rows, columns = np.nonzero(coverage)
+    assert (rows.min() + rows.max()) / 2 == pytest.approx(22, abs=1)
+    assert (columns.min() + columns.max()) / 2 == pytest.approx(22, abs=1)
+    assert len(rows) == 600
+
+
+def test_bad_pictures_are_named(photo: tuple[np.ndarray, np.ndarray], tmp_path: pathlib.Path) -> None:
+    color, mask = photo
+    Image.fromarray(color).save(tmp_path / "plain.jpg")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n????")
+    with pytest.raises(ValueError, match=r"plain\.jpg.*mask=FILE"):
+        read_picture(tmp_path / "plain.jpg", None)
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        read_picture(tmp_path / "broken.png", None)
+    with pytest.raises(ValueError, match="missing"):
+        read_picture(tmp_path / "missing.png", None)
+    with pytest.raises(ValueError, match="size"):
+        read_picture(tmp_path / "plain.jpg", mask[:20])
+    with pytest.raises(ValueError, match=r"mask of .*plain\.jpg is empty"):
+        read_picture(tmp_path / "plain.jpg", np.zeros_like(mask))
+
+
+def test_masks_are_paired_by_name(tmp_path: pathlib.Path) -> None:
+    for folder, names in {"photos": ("a.jpg", "b.jpg"), "masks": ("a.png",)}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("RGB", (4, 4)).save(tmp_path / folder / name)
+    photos = find_pictures(str(tmp_path / "photos"), "image")
+    assert [path.name for path in photos] == ["a.jpg", "b.jpg"]
+    assert pair_masks(photos, None) == [None, None]
+    assert pair_masks(photos[:1], str(tmp_path / "masks")) == [tmp_path / "masks" / "a.png"]
+    with pytest.raises(ValueError, match=r"b\.\*.*b\.jpg"):
+        pair_masks(photos, str(tmp_path / "masks"))
+    with pytest.raises(ValueError, match="found none"):
+        find_pictures(str(tmp_path / "nothing*.png"), "image")
