@@ -27,7 +27,7 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_instantiate(experiment: str, tmp_path: pathlib.Path) -> None:
-    root = [] if experiment == "quickstart" else [f"data.root={tmp_path}"]
+    root = [] if experiment in ("quickstart", "pascal_synthetic") else [f"data.root={tmp_path}"]
     config = composed(f"experiment={experiment}", *root)
     model = build(config.model, optimizer=build(config.optimizer), scheduler=config.scheduler and build(config.scheduler))
     assert isinstance(model, SDFSRN)
@@ -49,6 +49,10 @@ def test_paper_defaults() -> None:
     assert (config.model.hypernetwork.num_hidden, config.model.hypernetwork.hidden_width) == (6, 512)
     assert composed("experiment=shapenet_airplane", "data.root=x").model.losses.weights.silhouette == 1
     assert composed("experiment=shapenet_chair", "data.root=x").trainer.max_steps == 200_000
+    pascal = composed("experiment=pascal_synthetic")
+    assert (pascal.model.losses.weights.color, pascal.model.losses.weights.eikonal) == (10, 1)
+    assert (pascal.model.hypernetwork.num_hidden, pascal.model.hypernetwork.hidden_width) == (2, 256)
+    assert (pascal.geometry.near, pascal.trainer.max_steps, pascal.data.jitter) == (1.2, 30_000, True)
 
 
 @pytest.mark.parametrize("override", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "geometry=orthographic"])

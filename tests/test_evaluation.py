@@ -48,10 +48,10 @@ def test_best_constant_is_the_best() -> None:
     best = baselines.best_constant(clouds, truths)
     assert best["name"] == "0.4"
     assert best["accuracy"] == pytest.approx(0.02, abs=1e-3)
-    sphere = baselines.sphere(truths, PROTOCOL)
+    sphere = baselines.sphere(truths)
     assert sphere["accuracy"] == pytest.approx(0.1, abs=5e-3)
     assert baselines.best_constant({}, truths) is None
-    assert baselines.sphere([torch.zeros(0, 3)], PROTOCOL) is None
+    assert baselines.sphere([torch.zeros(0, 3)]) is None
 
 
 def test_authors_placement_shifts_and_shrinks() -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 import pathlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -20,8 +20,6 @@ from rich.tree import Tree
 
 from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.system import SDFSRN
-
-TRUSTED = ("sdfsrn.", "torch.optim.", "pytorch_lightning.")  # where classes named by a checkpoint may come from
 
 
 def config_folder() -> pathlib.Path:
@@ -92,18 +90,21 @@ def load_model(config: DictConfig) -> tuple[SDFSRN, dict[str, Any]]:
         raise ValueError("Expected one of ckpt_path=FILE and authors_checkpoint=FILE.")
     if config.authors_checkpoint is not None:
         return load_authors_checkpoint(config.authors_checkpoint, config.authors_settings), {}
-    return load_checkpoint(config.ckpt_path)
+    return load_checkpoint(config.ckpt_path, config.trusted)
 
 
-def load_checkpoint(path: str | pathlib.Path) -> tuple[SDFSRN, dict[str, Any]]:
+def load_checkpoint(path: str | pathlib.Path, trusted: Sequence[str] = ()) -> tuple[SDFSRN, dict[str, Any]]:
     """A trained model in evaluation mode, and the configuration in its checkpoint; nothing in the file is executed.
+
+    Model and data named by the file are built only from this package and from modules in `trusted`.
 
     Raises:
         ValueError: a file that is no checkpoint of this package, or of another architecture.
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
-    _check_trusted(config["model"], path)
+    for part in ("model", "data"):
+        _check_trusted(config.get(part), path, ("sdfsrn.", *(f"{module}." for module in trusted)))
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])
     load_weights(model, checkpoint, path)
@@ -160,13 +161,15 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-def _check_trusted(config: Any, path: str | pathlib.Path) -> None:
+def _check_trusted(config: Any, path: str | pathlib.Path, trusted: tuple[str, ...]) -> None:
     if isinstance(config, Mapping):
-        target = config.get("_target_", "sdfsrn.")
-        if not str(target).startswith(TRUSTED):
-            raise ValueError(f"The configuration in {path} names {target}, which is no part of this package: not loaded.")
+        target = str(config.get("_target_", "sdfsrn."))
+        if not target.startswith(trusted):
+            raise ValueError(
+                f"{path} names {target}, which is not of this package: not loaded. If it is yours: trusted=[MODULE]."
+            )
         for value in config.values():
-            _check_trusted(value, path)
+            _check_trusted(value, path, trusted)
     elif isinstance(config, list):
         for value in config:
-            _check_trusted(value, path)
+            _check_trusted(value, path, trusted)

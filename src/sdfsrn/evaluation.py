@@ -79,7 +79,7 @@ def evaluate(
         strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
     _write(rows, pictures, strips, output)
     found = {
-        "untrained sphere": baselines.sphere(truths, protocol),
+        "untrained sphere": baselines.sphere(truths),
         "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths),
     }
     summary = summarize(rows, protocol) | {"baselines": {name: line for name, line in found.items() if line is not None}}

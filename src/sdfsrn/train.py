@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.cli import build, command, load_checkpoint, load_weights, print_config, read_checkpoint, seed_everything
+from sdfsrn.cli import build, command, load_weights, print_config, read_checkpoint, seed_everything
 from sdfsrn.evaluation import evaluate
 from sdfsrn.system import SDFSRN
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> float | None:
     """Train as configured, evaluate the best checkpoint; the best value of `optimized_metric`, for sweeps."""
+    _quiet()
     resumed = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     print_config(config)
     seed_everything(config.seed)
@@ -36,10 +37,11 @@ def train(config: DictConfig) -> float | None:
     value = best.best_model_score if best is not None else trainer.callback_metrics.get(config.optimized_metric)
     if config.test and trainer.is_global_zero:
         path = best.best_model_path if best is not None else ""
-        tested = load_checkpoint(path)[0] if path else model
+        if path:
+            load_weights(model, read_checkpoint(path), path)
         log.info("Evaluating %s", path or "the last weights")
         evaluate(
-            tested.to(trainer.strategy.root_device),
+            model.to(trainer.strategy.root_device),
             datamodule.dataset("test"),
             build(config.protocol),
             pathlib.Path(config.paths.output) / "test",
@@ -60,12 +62,19 @@ def _model(config: DictConfig) -> SDFSRN:
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:
-    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     callbacks = [build(node) for node in config.callbacks.values() if node is not None]
     loggers = [build(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
     return build(config.trainer, callbacks=callbacks, logger=loggers or False)
+
+
+def _quiet() -> None:
+    """Keep advertisements, and warnings that no user of this program can act on, off the screen."""
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: "For seamless cloud" not in record.getMessage())
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -55,26 +55,49 @@ class FieldShape:
         return [*backbone, (self.width, 1), (self.width, 3)]
 
 
+class BackboneLayer(NamedTuple):
+    """One layer of the backbone, an object: x = features W_f + encoding W_e + b; None where an input is not seen.
+
+    The two products stand for that of the concatenation, which is never stored.
+    """
+
+    bias: Float[Tensor, "b 1 o"]
+    feature_weight: Float[Tensor, "b i o"] | None
+    encoding_weight: Float[Tensor, "b e o"] | None
+
+    def __call__(self, feature: Float[Tensor, "b n i"], encoding: Float[Tensor, "b n e"]) -> Float[Tensor, "b n o"]:
+        """Apply each object's layer to its own points."""
+        x = self.bias
+        if self.encoding_weight is not None:
+            x = torch.baddbmm(x, encoding, self.encoding_weight)
+        if self.feature_weight is not None:
+            x = torch.baddbmm(x, feature, self.feature_weight)
+        return x
+
+
 class Field:
     """f and g, sharing a backbone, for a batch of objects in their own (world) frames.
 
-    A layer's input is [features, encoded point]; the product is taken as `features @ W_f + encoding @ W_e`, so that no
-    concatenation is ever stored.
-
     Args:
-        layers: the linear layers in the order of `FieldShape.layers`.
+        layers: the linear layers in the order of `FieldShape.layers`; inputs are [features, encoded point].
         shape: the architecture they belong to.
     """
 
     def __init__(self, layers: list[Linear], shape: FieldShape) -> None:
         self.layers = layers
         self.shape = shape
-        *backbone, self.sdf_head, self.color_head = layers
-        self.first, self.rest = backbone[0], [_split(layer, shape.width) for layer in backbone[1:]]
+        (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
+        self.backbone = [BackboneLayer(first.bias, None, first.weight)]
+        for bias, weight in rest:
+            encoding_weight = weight[:, shape.width :] if shape.reinject else None
+            self.backbone.append(BackboneLayer(bias, weight[:, : shape.width], encoding_weight))
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
-        feature = self._backbone(self._encode(points))[-1]
+        feature = encoding = self._encode(points)
+        for layer in self.backbone:
+            x = layer(feature, encoding)
+            feature = F.relu(F.layer_norm(x, x.shape[-1:], eps=_LAYER_NORM_EPS))
         return self.sdf_head(feature).squeeze(-1), feature
 
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
@@ -87,20 +110,19 @@ class Field:
 
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
-        encoding = self._encode(points)
-        normalized = self._backbone(encoding, keep_normalized=True)
-        feature_grad = self.sdf_head.weight.mT.expand(-1, points.shape[1], -1)
-        encoding_grad = torch.zeros(())
-        for layer, (y, scale) in zip(reversed([None, *self.rest]), reversed(normalized), strict=True):
-            grad = feature_grad * (y > 0)
-            grad = scale * (grad - grad.mean(-1, keepdim=True) - y * (grad * y).mean(-1, keepdim=True))
-            if layer is None:
-                encoding_grad = encoding_grad + grad @ self.first.weight.mT
-            else:
-                weight, encoding_weight, _ = layer
-                feature_grad = grad @ weight.mT
-                if encoding_weight is not None:
-                    encoding_grad = encoding_grad + grad @ encoding_weight.mT
+        feature = encoding = self._encode(points)
+        normalized = []
+        for layer in self.backbone:
+            normalized.append(_layer_norm(layer(feature, encoding)))
+            feature = F.relu(normalized[-1][0])
+        feature_grad = self.sdf_head.weight.mT.expand_as(feature)
+        encoding_grad = torch.zeros_like(encoding)
+        for layer, (y, scale) in zip(reversed(self.backbone), reversed(normalized), strict=True):
+            grad = _layer_norm_vjp(feature_grad * (y > 0), y, scale)
+            if layer.encoding_weight is not None:
+                encoding_grad = encoding_grad + grad @ layer.encoding_weight.mT
+            if layer.feature_weight is not None:
+                feature_grad = grad @ layer.feature_weight.mT
         return encoding_vjp(encoding, encoding_grad, self.shape.num_frequencies, self.shape.frequency_scale)
 
     def detach(self) -> Field:
@@ -114,33 +136,16 @@ class Field:
     def _encode(self, points: Tensor) -> Tensor:
         return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale)
 
-    def _backbone(self, encoding: Tensor, keep_normalized: bool = False) -> list:
-        """[feature of the last layer], or (normalised pre-activation, 1 / standard deviation) of every layer."""
-        kept, feature = [], encoding
-        for layer in [None, *self.rest]:
-            x = self.first(feature) if layer is None else _apply(layer, feature, encoding)
-            if keep_normalized:
-                variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-                scale = torch.rsqrt(variance + _LAYER_NORM_EPS)
-                y = (x - mean) * scale
-                kept.append((y, scale))
-            else:
-                y = F.layer_norm(x, x.shape[-1:], eps=_LAYER_NORM_EPS)
-            feature = F.relu(y)
-        return kept if keep_normalized else [feature]
-
 
 _LAYER_NORM_EPS = 1e-5
 
 
-def _split(layer: Linear, width: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Weights on the features, weights on the encoded point (None when there are none), bias."""
-    encoding_weight = layer.weight[:, width:] if layer.weight.shape[1] > width else None
-    return layer.weight[:, :width], encoding_weight, layer.bias
+def _layer_norm(x: Tensor) -> tuple[Tensor, Tensor]:
+    """y = (x - mean) / standard deviation, and 1 / standard deviation."""
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + _LAYER_NORM_EPS)
+    return (x - mean) * scale, scale
 
 
-def _apply(layer: tuple[Tensor, Tensor | None, Tensor], feature: Tensor, encoding: Tensor) -> Tensor:
-    weight, encoding_weight, bias = layer
-    if encoding_weight is not None:
-        bias = torch.baddbmm(bias, encoding, encoding_weight)
-    return torch.baddbmm(bias, feature, weight)
+def _layer_norm_vjp(cotangent: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    return scale * (cotangent - cotangent.mean(-1, keepdim=True) - y * (cotangent * y).mean(-1, keepdim=True))

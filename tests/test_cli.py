@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import torch
+
+from sdfsrn.cli import load_checkpoint, read_checkpoint
+
+
+class Payload:
+    """Pickles to a call that leaves a trace."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_a_malicious_checkpoint_is_refused_and_not_run(tmp_path: pathlib.Path) -> None:
+    trace = tmp_path / "trace"
+    torch.save({"state_dict": {}, "config": Payload(trace)}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=r"bad\.ckpt"):
+        read_checkpoint(tmp_path / "bad.ckpt")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("part", ["model", "data"])
+def test_classes_from_elsewhere_are_not_built(part: str, tmp_path: pathlib.Path) -> None:
+    config = {"model": {"encoder": {}}, "data": {}} | {part: {"encoder": {"_target_": "os.system", "command": "true"}}}
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=r"os\.system.*not loaded"):
+        load_checkpoint(tmp_path / "bad.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"graph": {}}, "authors_checkpoint"),
+        ({"state_dict": {}}, "sdfsrn.train"),
+        ([1, 2], "sdfsrn.train"),
+        (None, "Could not read"),
+    ],
+)
+def test_other_files_are_named(content: object, message: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "other.ckpt"
+    if content is None:
+        path.write_bytes(b"not a checkpoint")
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=message) as error:
+        read_checkpoint(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
