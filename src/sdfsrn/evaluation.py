@@ -31,6 +31,7 @@ from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
 log = logging.getLogger(__name__)
+PICTURED = 24  # objects in the gallery
 
 
 class Row(NamedTuple):
@@ -57,7 +58,7 @@ def evaluate(
     """Reconstruct and measure every picture of a split; the best constant shape is one of the `reference` split's.
 
     Writes `metrics.csv` (a row an object), `summary.json`, `meshes/<number>_<name>.<format>`, `gallery.png` and
-    `turntable.png` into `output`, shows the summary as a table, and returns it.
+    `turntable.png` of the first objects into `output`, shows the summary as a table, and returns it.
     """
     model.eval()
     (output / "meshes").mkdir(parents=True, exist_ok=True)
@@ -68,16 +69,17 @@ def evaluate(
         name = short_name(dataset.source.names[index])
         with torch.no_grad():
             mesh = protocol.mesh(model(views.image), color=True)
-            drawn = view_pictures(model, views)[0]
         truth = protocol.truth(views.points[0].cpu())
         rows.append(measure(name, mesh, truth, protocol))
         truths.append(truth)
         if len(mesh.faces):
             for suffix in formats:
                 write_mesh(mesh, output / "meshes" / f"{index:04d}_{name}.{suffix}")
-        pictures.append([*drawn, *mesh_pictures(mesh, truth, views)])
-        strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
-    _write(rows, pictures, strips, output)
+        if index < PICTURED:
+            pictures.append([*view_pictures(model, views)[0], *mesh_pictures(mesh, truth, views)])
+            strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
+    _write(rows, output)
+    _draw(rows, pictures, strips, output)
     found = {
         "untrained sphere": baselines.sphere(truths),
         "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths),
@@ -161,15 +163,18 @@ def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tenso
     return {name: protocol.truth(cloud) for name, cloud in clouds.items() if len(cloud)}
 
 
-def _write(rows: Sequence[Row], pictures: list, strips: list, output: pathlib.Path) -> None:
+def _write(rows: Sequence[Row], output: pathlib.Path) -> None:
     with (output / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         writer.writerows(rows)
+
+
+def _draw(rows: Sequence[Row], pictures: list, strips: list, output: pathlib.Path) -> None:
     headings = [*HEADINGS, "mesh", "another side", "normals", "truth"]
     captions = [
         f"{row.name}   accuracy x10 {10 * row.accuracy:.3f}   coverage x10 {10 * row.coverage:.3f}   {row.status}"
-        for row in rows
+        for row in rows[: len(pictures)]
     ]
     gallery(pictures, headings, captions, cell=128).save(output / "gallery.png")
     gallery([[picture] for picture in strips], [""], captions, cell=1024).save(output / "turntable.png")

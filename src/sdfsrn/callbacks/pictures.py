@@ -54,6 +54,7 @@ class LogPictures(pl.Callback):
             _log(logger, picture, mesh, path, trainer.global_step)
 
 
+@torch.no_grad()
 def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
     """A row of pictures an object, as HEADINGS names them; `views` must have all pixels of the images."""
     field, march = model.render(views)
