@@ -5,7 +5,11 @@ from __future__ import annotations
 import glob
 import logging
 import pathlib
+import sys
+import types
+from typing import Any
 
+import trimesh
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -87,6 +91,15 @@ def pair_masks(images: list[pathlib.Path], pattern: str | None) -> list[pathlib.
         raise ValueError(f"Expected a mask named {missing[0].stem}.* at mask={pattern} for {missing[0]}, found none.")
     return [by_stem[image.stem] for image in images]
 
+
+class _Callable(types.ModuleType):
+    """Importing this module binds it over the function `sdfsrn.reconstruct`; calling it is calling that function."""
+
+    def __call__(self, *args: Any, **options: Any) -> trimesh.Trimesh:
+        return reconstruct_mesh(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 main = command("reconstruct")(reconstruct)
 
