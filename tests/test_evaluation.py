@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from sdfsrn import Protocol, baselines
-from sdfsrn.evaluation import Row, measure, short_name, summarize
+from sdfsrn.evaluation import Row, measure, summarize
 from sdfsrn.models import Field, Linear
 
 
@@ -67,8 +67,3 @@ def test_authors_placement_shifts_and_shrinks() -> None:
     assert exact.volume == pytest.approx(4 / 3 * math.pi * 0.4**3, rel=0.01)
     np.testing.assert_allclose(authors.bounds.mean(0), -0.6 / 65, atol=1e-4)
     np.testing.assert_allclose(np.ptp(authors.bounds, axis=0), 0.8 * 64 / 65, atol=2e-3)
-
-
-def test_names_become_file_names() -> None:
-    assert short_name("/data/02691156/f16/image/0005.png") == "f16_0005"
-    assert short_name("chair-test-0003/05") == "chair-test-0003_05"

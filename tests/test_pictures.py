@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdfsrn.pictures import AGREED, EXTRA, GAP, MISSED, PALETTE, colorize_depth, gallery, overlay, strip, to_picture
+from sdfsrn.pictures import AGREED, EXTRA, GAP, MISSED, PALETTE, colorize_depth, gallery, overlay, short_name, strip, to_picture
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -67,3 +67,8 @@ def test_gallery_refuses_a_ragged_table():
         gallery([[plain(4, 4)]], ["a", "b"], ["one"])
     with pytest.raises(ValueError, match="2 captioned rows"):
         gallery([[plain(4, 4)]], ["a"], ["one", "two"])
+
+
+def test_names_become_file_names() -> None:
+    assert short_name("/data/02691156/f16/image/0005.png") == "f16_0005"
+    assert short_name("chair-test-0003/05") == "chair-test-0003_05"

@@ -24,7 +24,7 @@ from sdfsrn.callbacks.pictures import HEADINGS, view_pictures
 from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.meshes import write_mesh
-from sdfsrn.pictures import gallery, strip
+from sdfsrn.pictures import gallery, short_name, strip
 from sdfsrn.protocol import Protocol
 from sdfsrn.rendering import orbit_camera, render_mesh, render_points, turntable
 from sdfsrn.structures import Views
@@ -146,12 +146,6 @@ def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np
         render_mesh(mesh, side, 160).normals,
         render_points(truth.numpy(), side, 160),
     ]
-
-
-def short_name(name: str) -> str:
-    """A file's or picture's name in letters that every file system takes: the model's folder and the view."""
-    parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
-    return "_".join(parts[-2:])
 
 
 def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tensor]:

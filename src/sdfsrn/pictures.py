@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,6 +105,12 @@ def gallery(
         top += height + below
         draw.line([(0, top - GAP), (canvas.width, top - GAP)], fill=(225, 225, 225))
     return canvas
+
+
+def short_name(name: str) -> str:
+    """A file's or picture's name in letters that every file system takes: the model's folder and the view."""
+    parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
+    return "_".join(parts[-2:])
 
 
 def _fit(picture: Picture, cell: int) -> Image.Image:

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from sdfsrn.data.views import collate_views
 from sdfsrn.meshes import mesh_colors, write_mesh
-from sdfsrn.pictures import colorize_depth, gallery, overlay, to_picture
+from sdfsrn.pictures import colorize_depth, gallery, overlay, short_name, to_picture
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
@@ -43,7 +43,7 @@ class LogPictures(pl.Callback):
         count = min(self.num_objects, len(dataset))
         views = pl_module.transfer_batch_to_device(collate_views([dataset[i] for i in range(count)]), pl_module.device, 0)
         rows = view_pictures(pl_module, views)
-        picture = gallery(rows, HEADINGS, [pathlib.Path(dataset.source.names[i]).name for i in range(count)], cell=128)
+        picture = gallery(rows, HEADINGS, [short_name(dataset.source.names[i]) for i in range(count)], cell=128)
         mesh = pl_module.validation.mesh(pl_module(views.image[:1]), color=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:06d}.png"
