@@ -74,7 +74,8 @@ class SDFSRN(pl.LightningModule):
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
         field, march = self.render(views)
         loss, terms = self.losses(field, march, views)
-        hit = (march.hit & views.inside).sum() / views.inside.sum().clamp(min=1)
+        crossed = (march.sdf > 0).any(-1) & (march.sdf < 0).any(-1)
+        hit = (crossed & views.inside).sum() / views.inside.sum().clamp(min=1)
         values = {"loss": loss, "hit": hit, **terms}
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
