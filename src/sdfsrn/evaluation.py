@@ -140,12 +140,8 @@ def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np
     camera = type(views.camera)(*(t[0].cpu() for t in views.camera))
     around = trimesh.creation.box((1.0, 1.0, 1.0))
     side = orbit_camera(around, azimuth=215, elevation=20)
-    return [
-        render_mesh(mesh, camera, 160).color,
-        render_mesh(mesh, side, 160).color,
-        render_mesh(mesh, side, 160).normals,
-        render_points(truth.numpy(), side, 160),
-    ]
+    aside = render_mesh(mesh, side, 160)
+    return [render_mesh(mesh, camera, 160).color, aside.color, aside.normals, render_points(truth.numpy(), side, 160)]
 
 
 def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tensor]:
