@@ -10,6 +10,7 @@ import trimesh
 from PIL import Image
 
 from sdfsrn.data.views import Picture, composite, resize
+from sdfsrn.files import read_picture as read_picture_file
 from sdfsrn.functional.camera import OrthographicCamera
 from sdfsrn.protocol import Protocol
 from sdfsrn.system import SDFSRN
@@ -107,12 +108,7 @@ def _open(image: ImageLike) -> Image.Image:
         return image
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
-    try:
-        opened = Image.open(image)
-        opened.load()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"Could not read a picture from {image}: {error}.") from error
-    return opened
+    return read_picture_file(pathlib.Path(image))
 
 
 def _name(image: ImageLike) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import trimesh
 from jaxtyping import Float, UInt8
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
+
+from sdfsrn.files import write_atomically
 
 SUFFIXES = (".ply", ".obj", ".glb")
 
@@ -34,7 +35,7 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
         content = _export(mesh, "obj", include_normals=False)
     else:
         content = _glb(mesh)
-    _write_atomically(content, path)
+    write_atomically(path, content)
 
 
 def sample_surface(
@@ -88,12 +89,3 @@ def _glb(mesh: trimesh.Trimesh) -> bytes:
 def _export(mesh: trimesh.Trimesh, file_type: str, **options: Any) -> bytes:
     content = mesh.export(file_type=file_type, **options)
     return content if isinstance(content, bytes) else str(content).encode()
-
-
-def _write_atomically(content: bytes, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from sdfsrn.cli import build, command, load_model, pick_device
+from sdfsrn.files import PICTURE_SUFFIXES
 from sdfsrn.inference import reconstruct as reconstruct_mesh
 from sdfsrn.meshes import write_mesh
 from sdfsrn.pictures import strip
 from sdfsrn.rendering import turntable
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 def reconstruct(config: DictConfig) -> list[pathlib.Path]:
@@ -68,7 +68,7 @@ def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
+    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         raise ValueError(f"Expected pictures at {key}={pattern}, found none.")
     return pictures

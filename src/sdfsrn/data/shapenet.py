@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import pathlib
 import random
-import zipfile
 
 import numpy as np
 import torch
-from PIL import Image
 
 from sdfsrn.data.views import Picture
+from sdfsrn.files import read_npz, read_picture
 from sdfsrn.functional.camera import PerspectiveCamera
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
@@ -81,7 +80,7 @@ class ShapeNetSource:
         if self.split == "train":
             return np.zeros((0, 3), np.float32)
         path = self.folder / self.records[index][0] / "pointcloud.npz"
-        points = _read_npz(path, ["points"])["points"].astype(np.float32)
+        points = read_npz(path, ["points"])["points"].astype(np.float32)
         if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
             raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
         keep = np.random.default_rng(0).permutation(len(points))[: self.num_points]
@@ -121,28 +120,17 @@ def _views(folder: pathlib.Path) -> int:
 
 
 def _read_png(path: pathlib.Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode != mode and not (mode == "L" and image.mode == "1"):
-                raise ValueError(f"Expected a picture of mode {mode}, got {image.mode} in {path}.")
-            return np.asarray(image.convert(mode))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"Could not read {path} ({error}): restore the file or take its model off the list.") from error
-
-
-def _read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
+    image = read_picture(path)
+    if image.mode != mode and not (mode == "L" and image.mode == "1"):
+        raise ValueError(f"Expected a picture of mode {mode}, got {image.mode} in {path}.")
+    return np.asarray(image.convert(mode))
 
 
 @functools.lru_cache(maxsize=100_000)
 def _cameras(folder: pathlib.Path) -> list[PerspectiveCamera]:
     count = len(list((folder / "image").glob("*.png")))
     names = [f"{kind}_mat_{i}" for i in range(count) for kind in ("world", "camera")]
-    matrices = _read_npz(folder / "cameras.npz", names)
+    matrices = read_npz(folder / "cameras.npz", names)
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or matrix.shape[0] < 3 or matrix.shape[1] < (4 if name.startswith("world") else 3):
             view = folder / "image" / f"{int(name.rsplit('_', 1)[1]):04d}.png"

@@ -7,8 +7,6 @@ import json
 import logging
 import math
 import pathlib
-import tempfile
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +17,7 @@ from rich.progress import track
 from sdfsrn.data.shapes import Shape, airplane, car, chair
 from sdfsrn.data.tracing import render, surface_points
 from sdfsrn.data.views import Picture
+from sdfsrn.files import npz_bytes, read_npz, write_atomically
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
@@ -128,10 +127,10 @@ class SyntheticSource:
         if path.exists():
             try:
                 return _read(path, len(self.records), len(self.views))
-            except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except ValueError as error:
                 logger.warning("%s cannot be read (%s); it is made anew.", path, error)
         arrays = self._generate()
-        _write(path, arrays)
+        write_atomically(path, npz_bytes(**arrays))
         return arrays
 
     def _generate(self) -> dict[str, np.ndarray]:
@@ -187,22 +186,7 @@ def _check(
 
 
 def _read(path: pathlib.Path, num_pictures: int, num_objects: int) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in ("image", "hits", "points")}
+    arrays = read_npz(path, ["image", "hits", "points"])
     if not len(arrays["image"]) == len(arrays["hits"]) == num_pictures or len(arrays["points"]) != num_objects:
         raise ValueError(f"Expected {num_pictures} pictures of {num_objects} objects, got {len(arrays['image'])}")
     return arrays
-
-
-def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the file and move into place, so that no reader, of this process or another, sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
-        whole = pathlib.Path(file.name)
-        try:
-            np.savez(file, image=arrays["image"], hits=arrays["hits"], points=arrays["points"])
-            file.close()
-            whole.replace(path)
-        except BaseException:
-            whole.unlink()
-            raise

@@ -1,0 +1,75 @@
+"""Reading pictures and arrays with errors that name the file; writing that leaves a whole file or none."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def read_picture(path: pathlib.Path) -> Image.Image:
+    """A picture, decoded and turned upright as its EXIF orientation says.
+
+    Raises:
+        ValueError: no such file, or none that can be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"Could not read a picture from {path}: {error}.") from error
+
+
+def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
+    """The named arrays of an .npz file; pickled objects are refused.
+
+    Raises:
+        ValueError: no such file, no such array, or not an .npz file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write beside the file and move into place: whoever looks, even after a crash, finds the whole content or none of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: pathlib.Path) -> None:
+    """Delete what a killed `write_atomically` left anywhere under a folder."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def png_bytes(image: np.ndarray, **notes: str) -> bytes:
+    """A uint8 picture, (h, w) or (h, w, 3 or 4), as PNG; `notes` become its text chunks."""
+    info = PngInfo()
+    for key, text in notes.items():
+        info.add_text(key, text)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", pnginfo=info)
+    return stream.getvalue()
+
+
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    """Arrays as an .npz file."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for one of them
+    return stream.getvalue()
