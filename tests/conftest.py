@@ -12,7 +12,20 @@ import torch
 from jaxtyping import install_import_hook
 from PIL import Image
 
-PARTS = ("structures", "functional", "models", "losses", "metrics", "data", "meshes", "pictures", "rendering", "protocol")
+PARTS = (
+    "structures",
+    "functional",
+    "models",
+    "losses",
+    "metrics",
+    "data",
+    "meshes",
+    "paint",
+    "scanning",
+    "pictures",
+    "rendering",
+    "protocol",
+)
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
 install_import_hook([f"sdfsrn.{part}" for part in (*PARTS, "inference", "system")], CHECKER)
 
@@ -46,6 +59,26 @@ def airplanes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         (folder / f"softras_{split}.lst").rename(folder / f"full_{split}.lst")
         (folder / f"softras_{split}.lst").write_text("\n".join(models) + "\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def pascal3d(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The real CAD models of PASCAL3D+ in the release's layout; lists of three images for training and six for validation.
+
+    `full_<class>_imagenet_<list>.txt` are the complete lists.
+    """
+    path = DATA / "pascal3d_mini.tar"
+    if not path.is_file():
+        pytest.skip(f"NO REAL DATA CHECKED: {path} IS MISSING, SET SDFSRN_DATA TO ITS FOLDER")
+    root = tmp_path_factory.mktemp("pascal3d")
+    with tarfile.open(path) as tar:
+        tar.extractall(root, filter="data")
+    lists = root / "PASCAL3D+_release1.1" / "Image_sets"
+    for file in sorted(lists.glob("*.txt")):
+        names = file.read_text().split()
+        file.rename(file.with_name(f"full_{file.name}"))
+        file.write_text("\n".join(names[: 3 if file.stem.endswith("train") else 6]) + "\n")
+    return root / "PASCAL3D+_release1.1"
 
 
 @pytest.fixture

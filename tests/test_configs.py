@@ -11,9 +11,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from sdfsrn import SDFSRN
-from sdfsrn.cli import build, config_folder
+from sdfsrn.cli import build, config_folder, load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.models import SphereTracer
+from sdfsrn.protocol import Protocol
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
@@ -70,6 +71,24 @@ def test_encoders(depth: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["evaluate", "reconstruct"])
-def test_other_commands_compose(name: str) -> None:
-    assert composed(name=name).protocol.resolution == 128
-    assert composed("protocol=authors", name=name).protocol.placement == "authors"
+def test_other_commands_take_the_protocol_of_the_training(name: str) -> None:
+    trained = {"protocol": {"_target_": "sdfsrn.protocol.Protocol", "resolution": 99, "icp_iterations": 3}}
+    assert load_protocol(composed(name=name).protocol, trained) == Protocol(resolution=99, icp_iterations=3)
+    assert load_protocol(composed(name=name).protocol, {}) == Protocol()
+    changed = load_protocol(composed("protocol.resolution=40", name=name).protocol, trained)
+    assert changed == Protocol(resolution=40, icp_iterations=3)
+    assert load_protocol(composed("protocol=authors", name=name).protocol, trained) == Protocol(placement="authors")
+    pascal = load_protocol(composed("protocol=pascal3d", name=name).protocol, trained)
+    assert (pascal.icp_iterations, pascal.resolution) == (50, 128)
+
+
+@pytest.mark.parametrize("category", ["airplane", "car", "chair"])
+def test_pascal_defaults(category: str) -> None:
+    """Section 4.2 and appendix B.2."""
+    config = composed(f"experiment=pascal_{category}", "data.root=x")
+    assert (config.model.losses.weights.color, config.model.losses.weights.eikonal) == (10, 1)
+    assert (config.model.hypernetwork.num_hidden, config.model.hypernetwork.hidden_width) == (2, 256)
+    assert (config.trainer.max_steps, config.data.batch_size, config.data.category) == (30_000, 16, category)
+    assert (config.data.jitter, config.data.scale_jitter) == (True, 0.2)
+    assert (config.protocol.icp_iterations, config.model.validation.icp_iterations) == (50, 50)
+    assert config.model.validation.low == config.protocol.low < -1

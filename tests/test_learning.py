@@ -56,7 +56,7 @@ def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     assert last["silhouette"] < 0.002
     assert last["color"] < 0.1 * first["color"]
     assert last["ray_surface"] < 0.005
-    assert last["ray_free"] < 0.002
+    assert last["ray_free"] < 0.01
     assert last["eikonal"] < 0.1
     assert iou > 0.9
     mesh = Protocol(resolution=48, low=-1.0, high=1.0).mesh(field[:1])  # one view leaves the depth open

@@ -3,8 +3,10 @@ import pytest
 import torch
 import trimesh
 
+from sdfsrn import rendering
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
-from sdfsrn.rendering import orbit_camera, render_mesh, render_points, turntable
+from sdfsrn.paint import Paint, paint_of
+from sdfsrn.rendering import orbit_camera, render_mask, render_mesh, render_points, turntable
 
 RADIUS, DISTANCE, FOCAL = 0.4, 2.0, 3.0
 RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
@@ -161,3 +163,82 @@ def test_turntable_has_its_frames(ball):
     pictures = turntable(ball, frames=3, size=24)
     assert [picture.shape for picture in pictures] == [(24, 24, 3)] * 3
     assert all(picture.dtype == np.uint8 for picture in pictures)
+
+
+PLACES = [(0, 0, 0), (0.5, 0.3, 0), (0.9, 0, -0.2), (0, 9, 0)]  # the last out of sight
+
+
+@pytest.mark.parametrize("kind", [OrthographicCamera, PerspectiveCamera])
+@pytest.mark.parametrize("place", PLACES)
+def test_mask_is_that_of_the_picture(ball, kind, place, monkeypatch):
+    moved = ball.copy().apply_translation(place)
+    expected = render_mesh(moved, camera(kind), (40, 60), 3).mask
+    assert (expected.sum() > 0) == (place != PLACES[-1])
+    monkeypatch.setattr(rendering, "MAX_RAYS", 500)
+    mask = render_mask(moved, camera(kind), (40, 60))
+    assert mask.dtype == np.float32
+    np.testing.assert_array_equal(mask, expected.astype(np.float32))
+
+
+def test_mask_and_picture_agree_with_a_cast_of_every_line(ball):
+    """Also around a camera that the mesh reaches behind of, where nothing can be projected."""
+    view = camera(PerspectiveCamera, focal=FOCAL)
+    towards = -DISTANCE * view.world_to_camera[0, 2, :3].numpy()
+    long = trimesh.creation.cylinder(0.2, segment=[[0.3, 0, 0], np.array([0.1, 0.1, 0]) + 2 * towards])
+    for mesh in (long, ball):
+        rays = view.rays(view.image_plane(rendering.pixel_centers(60, 90)[None]))
+        hit = mesh.ray.intersects_any(rays.origin[0].numpy(), rays.direction[0].numpy()).reshape(60, 90)
+        np.testing.assert_array_equal(render_mask(mesh, view, (60, 90), 1) > 0, hit)
+        np.testing.assert_array_equal(render_mesh(mesh, view, (60, 90), 1).mask > 0, hit)
+
+
+def test_rays_are_cast_only_near_the_mesh(ball, monkeypatch):
+    small = ball.copy().apply_scale(0.2)
+    count = []
+    cast = type(small.ray).intersects_any
+    monkeypatch.setattr(type(small.ray), "intersects_any", lambda self, o, d: count.append(len(o)) or cast(self, o, d))
+    assert render_mask(small, camera(OrthographicCamera), 100).sum() > 0
+    assert sum(count) < 1.2 * (0.16 / 2 * 300 + 4) ** 2
+
+
+def test_empty_mesh_has_an_empty_mask():
+    assert render_mask(trimesh.Trimesh(), camera(PerspectiveCamera), (6, 8)).tolist() == np.zeros((6, 8)).tolist()
+
+
+def test_surface_is_the_covered_part_alone(ball):
+    red = ball.copy()
+    red.visual.vertex_colors = RED
+    seen = render_mesh(red, camera(OrthographicCamera), 64, 4)
+    partly = (seen.mask > 0) & (seen.mask < 1)
+    assert partly.sum() > 50
+    assert (seen.surface[partly][:, 1:] == 0).all()
+    assert (seen.surface[seen.mask == 0] == 0).all()
+    over = seen.mask[..., None] * seen.surface + (1 - seen.mask[..., None]) * 255
+    assert abs(over - seen.color).max() <= 1
+
+
+def test_picture_on_a_wall_lies_where_its_coordinates_say():
+    """Seen from -z, +x is on the left: the wall's u grows to the left, v grows upward, and the picture repeats."""
+    corners = np.array([[-0.8, -0.8, 0], [0.8, -0.8, 0], [0.8, 0.8, 0], [-0.8, 0.8, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    uv = (corners[:, :2] / 0.8)[faces]  # -1 .. 1: twice each way
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[:20, :20] = 255  # upper left of the picture: u < 1/2, v > 1/2
+    wall = trimesh.Trimesh(corners, faces, process=False)
+    wall.visual = Paint(np.ones((2, 3, 3)), uv, np.zeros(2, int), [picture])
+    seen = render_mesh(wall, camera(OrthographicCamera, 0, 0), 80).surface.max(-1)
+    x, y = np.meshgrid(*[(2 * np.arange(80) + 1) / 80 - 1] * 2)
+    u, v = -x / 0.8, -y / 0.8
+    clear = (abs(u) < 0.95) & (abs(v) < 0.95) & (abs(u * 2 % 1 - 0.5) < 0.4) & (abs(v * 2 % 1 - 0.5) < 0.4)
+    np.testing.assert_array_equal((seen > 60)[clear], ((u % 1 < 0.5) & (v % 1 > 0.5))[clear])
+
+
+def test_painted_meshes_are_flat_and_others_smooth():
+    rough = trimesh.creation.icosphere(subdivisions=1, radius=RADIUS)
+    smooth = render_mesh(rough, camera(OrthographicCamera), 64, 1)
+    rough.visual = paint_of(rough.visual, rough.faces)
+    flat = render_mesh(rough, camera(OrthographicCamera), 64, 1)
+    np.testing.assert_array_equal(flat.mask, smooth.mask)
+    assert len(np.unique(flat.surface[flat.mask > 0], axis=0)) <= len(rough.faces) / 2 + 5
+    assert len(np.unique(smooth.surface[smooth.mask > 0], axis=0)) > 60
+    assert abs(flat.surface.astype(int) - smooth.surface).max() > 5

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from sdfsrn.authors import load_authors_checkpoint
+from sdfsrn.protocol import Protocol
 from sdfsrn.system import SDFSRN
 
 
@@ -93,17 +94,28 @@ def load_model(config: DictConfig) -> tuple[SDFSRN, dict[str, Any]]:
     return load_checkpoint(config.ckpt_path, config.trusted)
 
 
+def load_protocol(config: Mapping[str, Any] | DictConfig, trained: Mapping[str, Any]) -> Protocol:
+    """The protocol that a config node describes; one without `_target_` changes single settings of the training's.
+
+    Where nothing is known of the training, the paper's stands for it.
+    """
+    given = {str(key): value for key, value in config.items() if value is not None}
+    if "_target_" not in given:
+        given = {"_target_": "sdfsrn.protocol.Protocol"} | trained.get("protocol", {}) | given
+    return build(given)
+
+
 def load_checkpoint(path: str | pathlib.Path, trusted: Sequence[str] = ()) -> tuple[SDFSRN, dict[str, Any]]:
     """A trained model in evaluation mode, and the configuration in its checkpoint; nothing in the file is executed.
 
-    Model and data named by the file are built only from this package and from modules in `trusted`.
+    Model, data and protocol named by the file are built only from this package and from modules in `trusted`.
 
     Raises:
         ValueError: a file that is no checkpoint of this package, or of another architecture.
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
-    for part in ("model", "data"):
+    for part in ("model", "data", "protocol"):
         _check_trusted(config.get(part), path, ("sdfsrn.", *(f"{module}." for module in trusted)))
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])

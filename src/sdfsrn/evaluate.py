@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sdfsrn.cli import build, command, load_model, pick_device, seed_everything
+from sdfsrn.cli import build, command, load_model, load_protocol, pick_device, seed_everything
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.evaluation import evaluate as evaluate_split
 
@@ -17,10 +17,11 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     seed_everything(config.seed)
     model, trained = load_model(config)
     datamodule = _datamodule(config, trained)
+    datamodule.prepare()
     return evaluate_split(
         model.to(pick_device(config.accelerator)),
         datamodule.dataset(config.split),
-        build(config.protocol),
+        load_protocol(config.protocol, trained),
         pathlib.Path(config.paths.output),
         config.mesh_formats,
         config.limit,

@@ -64,6 +64,7 @@ def evaluate(
     (output / "meshes").mkdir(parents=True, exist_ok=True)
     count = min(len(dataset), limit or len(dataset))
     rows, truths, pictures, strips = [], [], [], []
+    measured_against = set(baselines.spread(count, baselines.OBJECTS))
     for index in tqdm(range(count), "Evaluating", unit="object"):
         views = model.transfer_batch_to_device(collate_views([dataset[index]]), model.device, 0)
         name = short_name(dataset.source.names[index])
@@ -71,7 +72,8 @@ def evaluate(
             mesh = protocol.mesh(model(views.image), color=True)
         truth = protocol.truth(views.points[0].cpu())
         rows.append(measure(name, mesh, truth, protocol))
-        truths.append(truth)
+        if index in measured_against:
+            truths.append(truth)
         if len(mesh.faces):
             for suffix in formats:
                 write_mesh(mesh, output / "meshes" / f"{index:04d}_{name}.{suffix}")
@@ -81,8 +83,8 @@ def evaluate(
     _write(rows, output)
     _draw(rows, pictures, strips, output)
     found = {
-        "untrained sphere": baselines.sphere(truths),
-        "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths),
+        "untrained sphere": baselines.sphere(truths, protocol),
+        "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths, protocol),
     }
     summary = summarize(rows, protocol) | {"baselines": {name: line for name, line in found.items() if line is not None}}
     (output / "summary.json").write_text(json.dumps(summary, indent=2))
@@ -92,14 +94,18 @@ def evaluate(
 
 
 def measure(name: str, mesh: trimesh.Trimesh, truth: Tensor, protocol: Protocol) -> Row:
-    """Accuracy and coverage of a mesh; an empty mesh is a failure, an object without truth is not measured."""
+    """Accuracy and coverage of a mesh, registered as the protocol says.
+
+    An empty mesh is a failure, an object without truth is not measured.
+    """
     status, accuracy, coverage = "ok", math.nan, math.nan
     if len(mesh.faces) == 0:
         status = "failure: no surface"
     elif len(truth) == 0:
         status = "no ground truth"
     else:
-        accuracy, coverage = (float(d) for d in chamfer_distance(protocol.sample(mesh), truth))
+        predicted = protocol.align(protocol.sample(mesh), truth)
+        accuracy, coverage = (float(d) for d in chamfer_distance(predicted, truth))
     return Row(name, accuracy, coverage, (accuracy + coverage) / 2, status, len(mesh.vertices), len(mesh.faces))
 
 
@@ -136,20 +142,29 @@ def show(summary: dict[str, Any]) -> None:
 
 
 def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np.ndarray]:
-    """The mesh from the input's camera and from another side, and the true points from there."""
+    """The mesh from the input's camera and from another side, which has the truth in sight, and the true points from there."""
     camera = type(views.camera)(*(t[0].cpu() for t in views.camera))
-    around = trimesh.creation.box((1.0, 1.0, 1.0))
-    side = orbit_camera(around, azimuth=215, elevation=20)
+    side = orbit_camera(_cube(truth), azimuth=215, elevation=20)
     aside = render_mesh(mesh, side, 160)
     return [render_mesh(mesh, camera, 160).color, aside.color, aside.normals, render_points(truth.numpy(), side, 160)]
 
 
+def _cube(points: Tensor) -> trimesh.Trimesh:
+    """A cube about the middle of the points' bounding box, as wide as its longest side; of side 1 without points."""
+    if len(points) == 0:
+        return trimesh.creation.box((1.0, 1.0, 1.0))
+    low, high = points.amin(0).double(), points.amax(0).double()
+    cube = trimesh.creation.box([max(float((high - low).max()), 1e-6)] * 3)
+    return cube.apply_translation(((low + high) / 2).numpy())
+
+
 def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tensor]:
-    """One cloud for each object of a split that has one."""
+    """Clouds of some pictures of a split, evenly spaced over it: candidates for the best constant shape."""
     if dataset is None:
         return {}
     source = dataset.source
-    clouds = {short_name(name): torch.from_numpy(source.points(i)) for i, name in enumerate(source.names)}
+    chosen = baselines.spread(len(source), baselines.CANDIDATES)
+    clouds = {short_name(source.names[i]): torch.from_numpy(source.points(i)) for i in chosen}
     return {name: protocol.truth(cloud) for name, cloud in clouds.items() if len(cloud)}
 
 

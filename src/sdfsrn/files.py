@@ -55,7 +55,8 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 def remove_partial(folder: pathlib.Path) -> None:
     """Delete what a killed `write_atomically` left anywhere under a folder."""
     for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def png_bytes(image: np.ndarray, **notes: str) -> bytes:

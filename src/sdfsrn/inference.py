@@ -33,7 +33,7 @@ def reconstruct(
         image: a file, PIL image or uint8 array (h, w, 3 or 4); an alpha channel is the mask.
         model: a trained model, or the path of its checkpoint.
         mask: of the picture's size, bright where the object is.
-        protocol: how the surface is extracted; 128 voxels along an axis if None.
+        protocol: how the surface is extracted; as in the model's training if None, or 128 voxels along an axis.
         image_size: of the network's input.
         margin: crop to a square around the silhouette, this many times its longer side; None takes the whole picture.
         background: colour put behind the object, in [-1, 1], as in training.
@@ -44,14 +44,15 @@ def reconstruct(
     Raises:
         ValueError: an unreadable image or mask, no mask at all, an empty one, or one of another size.
     """
-    if not isinstance(model, SDFSRN):
-        from sdfsrn.cli import load_checkpoint
+    from sdfsrn.cli import load_checkpoint, load_protocol
 
+    if not isinstance(model, SDFSRN):
         model = load_checkpoint(model)[0]
+    protocol = protocol or load_protocol({}, model.config)
     picture = network_input(image, mask, image_size, margin, background)
     model.eval()
     with torch.no_grad():
-        return (protocol or Protocol()).mesh(model(picture[None].to(model.device)), color=True)
+        return protocol.mesh(model(picture[None].to(model.device)), color=True)
 
 
 def network_input(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any
@@ -35,7 +36,7 @@ def run_jobs(
                 progress.update()
             return failures
         # A fresh interpreter for each: a fork would inherit the locks of torch's threads.
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_single_thread) as pool:
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
             futures: dict[Future[None], str] = {pool.submit(function, *arguments): name for name, arguments in jobs.items()}
             try:
                 for future in as_completed(futures):
@@ -54,7 +55,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _single_thread() -> None:
+def _begin() -> None:
+    """One thread a process; and none outlives the program, even if that is killed."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -11,8 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+from sdfsrn.functional.pointcloud import icp
 from sdfsrn.meshes import sample_surface
 from sdfsrn.models.field import Field
+
+_MOVED = 10_000  # predicted points that are enough to find a rigid motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Protocol:
         low, high: the grid's cube [low, high]^3, world frame.
         placement: `exact`, or `authors` for the released code's misplaced vertices.
         seed: of the sampling.
+        icp_iterations: to register a prediction with its truth by; 0 measures it where it is. Appendix B.2.
     """
 
     resolution: int = 128
@@ -35,6 +39,7 @@ class Protocol:
     high: float = 0.6
     placement: str = "exact"
     seed: int = 0
+    icp_iterations: int = 0
 
     def mesh(self, field: Field, color: bool = False) -> trimesh.Trimesh:
         """The zero level set of one object's field as a closed mesh, without faces if there is none; world frame."""
@@ -56,6 +61,16 @@ class Protocol:
         """The ground truth without padding, `num_truth` of its points at most."""
         points = points[points.isfinite().all(-1)]
         return points[: self.num_truth]
+
+    def align(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, "n 3"]:
+        """The predicted points (in random order) as they are measured: moved rigidly onto the truth if that is the protocol.
+
+        On the truth's device. Clouds that are empty, or have no truth, stay as they are.
+        """
+        predicted = predicted.to(truth.device)
+        if self.icp_iterations == 0 or len(predicted) == 0 or len(truth) == 0:
+            return predicted
+        return icp(predicted[:_MOVED], truth, self.icp_iterations).apply(predicted)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import trimesh
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from sdfsrn.cli import build, command, load_model, pick_device
+from sdfsrn.cli import command, load_model, load_protocol, pick_device
 from sdfsrn.files import PICTURE_SUFFIXES
 from sdfsrn.inference import reconstruct as reconstruct_mesh
 from sdfsrn.meshes import write_mesh
@@ -33,9 +33,9 @@ def reconstruct(config: DictConfig) -> list[pathlib.Path]:
     """
     images = find_pictures(config.image, "image")
     masks = pair_masks(images, config.mask)
-    model, _ = load_model(config)
+    model, trained = load_model(config)
     model = model.to(pick_device(config.accelerator))
-    protocol, output = build(config.protocol), pathlib.Path(config.paths.output)
+    protocol, output = load_protocol(config.protocol, trained), pathlib.Path(config.paths.output)
     output.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
     for image, mask in tqdm(list(zip(images, masks, strict=True)), "Reconstructing", unit="image"):

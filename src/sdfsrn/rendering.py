@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,17 +13,19 @@ from torch import Tensor
 
 from sdfsrn.functional.camera import Camera, PerspectiveCamera, look_at_origin, pixel_centers
 from sdfsrn.meshes import mesh_colors
+from sdfsrn.paint import GRAY, Paint
 
 LIGHT = np.array([-0.352, -0.5, -0.791])  # unit vector towards the light, camera frame: above the left shoulder
 AMBIENT = 0.45
-GRAY = np.array([0.72, 0.74, 0.78])  # of meshes without colours
+MAX_RAYS = 200_000  # cast at once; about 40 MB
 NEAR, FAR = np.array([0.10, 0.22, 0.42]), np.array([0.70, 0.80, 0.90])  # of points
 
 
 class Rendering(NamedTuple):
     """A mesh seen by a camera, pixel by pixel."""
 
-    color: UInt8[np.ndarray, "h w 3"]  # shaded
+    color: UInt8[np.ndarray, "h w 3"]  # shaded, over white
+    surface: UInt8[np.ndarray, "h w 3"]  # shaded, of the covered part of the pixel alone; black off the mesh
     normals: UInt8[np.ndarray, "h w 3"]  # camera frame: red to the right, green up, blue towards the viewer
     depth: Float[np.ndarray, "h w"]  # of the camera frame, mean over the covered part of the pixel; nan off the mesh
     mask: Float[np.ndarray, "h w"]  # covered part of the pixel, in [0, 1]
@@ -38,32 +41,52 @@ class Hits(NamedTuple):
 
 
 def render_mesh(mesh: trimesh.Trimesh, camera: Camera, size: int | tuple[int, int], supersampling: int = 2) -> Rendering:
-    """A mesh with its vertex colours, lit from above the viewer's left shoulder.
+    """A mesh with its colours, lit from above the viewer's left shoulder.
 
-    `camera` holds one camera, batched or not, whose screen is the whole picture; `size` is its side or (height, width)
-    in pixels, each averaged over supersampling^2 lines of sight. What lies behind the camera (depth < 0) is not seen.
-    Casting is fast with embreex installed and slow without. Raises ValueError for several cameras.
+    Meshes with a `Paint`, which others made, show each face flat, in its own colours; others are smooth, with the colours
+    of their vertices. `camera` holds one camera, batched or not, whose screen is the whole picture; `size` is its side or
+    (height, width) in pixels, each averaged over supersampling^2 lines of sight. What lies behind the camera (depth < 0) is
+    not seen. Casting is fast with embreex installed and slow without. Raises ValueError for several cameras.
     """
     camera = _single(camera)
     height, width = _shape(size, supersampling)
-    screen = pixel_centers(height, width, dtype=torch.float64)
-    color, normals = np.ones((2, height * width, 3))
+    color, normals = np.zeros((2, height * width, 3))
     depth = np.full(height * width, np.nan)
-    if len(mesh.faces) > 0:
-        rays = camera.rays(camera.image_plane(screen[None]))
-        hits = _cast(mesh, rays.origin[0].numpy(), rays.direction[0].numpy())
+    for line, origin, direction in _sight(mesh, camera, height, width):
+        hits = _cast(mesh, origin, direction)
         normal = _normals(mesh, hits) @ camera.world_to_camera[0, :, :3].numpy().T
-        normal *= np.where(_faces_away(mesh, hits, rays.direction[0].numpy()), -1, 1)[:, None]
+        normal *= np.where(_faces_away(mesh, hits, direction), -1, 1)[:, None]
         light = AMBIENT + (1 - AMBIENT) * (0.5 + 0.5 * normal @ LIGHT).clip(0, 1) ** 1.5
-        color[hits.line] = _colors(mesh, hits) * light[:, None]
-        normals[hits.line] = 0.5 + 0.5 * normal * [1, -1, -1]
-        depth[hits.line] = hits.depth
+        met = line[hits.line]
+        color[met] = _colors(mesh, hits) * light[:, None]
+        normals[met] = 0.5 + 0.5 * normal * [1, -1, -1]
+        depth[met] = hits.depth
     blocks = (height // supersampling, supersampling, width // supersampling, supersampling, -1)
     hit = ~np.isnan(depth)
-    covered = hit.reshape(blocks).mean((1, 3))[..., 0]
-    with np.errstate(invalid="ignore"):
-        mean_depth = np.nan_to_num(depth).reshape(blocks).mean((1, 3))[..., 0] / covered
-    return Rendering(_bytes(color.reshape(blocks)), _bytes(normals.reshape(blocks)), mean_depth, covered)
+    covered = hit.reshape(blocks).mean((1, 3))
+    white = (~hit)[:, None]
+    part = covered.clip(1 / supersampling**2)[:, None, :, None]
+    mean_depth = np.where(covered > 0, np.nan_to_num(depth).reshape(blocks).mean((1, 3)) / part[:, 0, :, 0], np.nan)[..., 0]
+    return Rendering(
+        _bytes((color + white).reshape(blocks)),
+        _bytes(color.reshape(blocks) / part),
+        _bytes((normals + white).reshape(blocks)),
+        mean_depth,
+        covered[..., 0],
+    )
+
+
+def render_mask(
+    mesh: trimesh.Trimesh, camera: Camera, size: int | tuple[int, int], supersampling: int = 3
+) -> Float[np.ndarray, "h w"]:
+    """`render_mesh`'s mask alone, float32: the covered part of each pixel, in [0, 1]."""
+    camera = _single(camera)
+    height, width = _shape(size, supersampling)
+    covered = np.zeros(height * width, bool)
+    for line, origin, direction in _sight(mesh, camera, height, width):
+        covered[line] = mesh.ray.intersects_any(origin, direction)
+    blocks = (height // supersampling, supersampling, width // supersampling, supersampling)
+    return covered.reshape(blocks).mean((1, 3)).astype(np.float32)
 
 
 def render_points(
@@ -119,6 +142,36 @@ def _shape(size: int | tuple[int, int], supersampling: int) -> tuple[int, int]:
     return height * supersampling, width * supersampling
 
 
+def _sight(
+    mesh: trimesh.Trimesh, camera: Camera, height: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The lines of sight that may meet the mesh, some rows at once: index (n,) in the picture, origin, direction (n, 3)."""
+    if len(mesh.faces) == 0:
+        return
+    top, bottom, left, right = _window(mesh, camera, height, width)
+    x = pixel_centers(1, width, dtype=torch.float64)[left:right, 0]
+    y = pixel_centers(height, 1, dtype=torch.float64)[:, 1]
+    step = max(1, MAX_RAYS // max(1, len(x)))
+    for first in range(top, bottom, step) if len(x) > 0 else ():
+        last = min(first + step, bottom)
+        screen = torch.cartesian_prod(y[first:last], x).flip(-1)
+        rays = camera.rays(camera.image_plane(screen[None]))
+        line = np.arange(first, last)[:, None] * width + np.arange(left, right)
+        yield line.reshape(-1), rays.origin[0].numpy(), rays.direction[0].numpy()
+
+
+def _window(mesh: trimesh.Trimesh, camera: Camera, height: int, width: int) -> tuple[int, int, int, int]:
+    """Rows and columns, from and to, that a mesh may cover: all if some lies behind the camera, where none projects."""
+    vertices = torch.tensor(mesh.vertices.view(np.ndarray)[mesh.referenced_vertices], dtype=torch.float64)
+    uv, depth = camera.project(vertices[None])
+    if depth.min() <= 0:
+        return 0, height, 0, width
+    pixel = (camera.screen(uv)[0].numpy() + 1) / 2 * [width, height]
+    left, top = np.floor(pixel.min(0) - 1).clip(0, [width, height]).astype(int).tolist()  # one more, for rounding
+    right, bottom = np.ceil(pixel.max(0) + 1).clip(0, [width, height]).astype(int).tolist()
+    return top, bottom, left, right
+
+
 def _single(camera: Camera) -> Camera:
     """The one camera, on the CPU, in float64, with a batch of one."""
     values = [value.detach().cpu().double() for value in camera]
@@ -150,7 +203,9 @@ def _interpolate(mesh: trimesh.Trimesh, hits: Hits, values: np.ndarray) -> np.nd
 
 
 def _normals(mesh: trimesh.Trimesh, hits: Hits) -> np.ndarray:
-    """Smooth unit normals, world frame."""
+    """Unit normals, world frame, smooth unless the mesh has a `Paint`."""
+    if isinstance(mesh.visual, Paint):
+        return mesh.face_normals[hits.face]
     normal = _interpolate(mesh, hits, np.asarray(mesh.vertex_normals))
     return normal / np.linalg.norm(normal, axis=-1, keepdims=True).clip(1e-12)
 
@@ -161,6 +216,8 @@ def _faces_away(mesh: trimesh.Trimesh, hits: Hits, direction: np.ndarray) -> np.
 
 
 def _colors(mesh: trimesh.Trimesh, hits: Hits) -> np.ndarray:
+    if isinstance(mesh.visual, Paint):
+        return mesh.visual.at(hits.face, hits.weight)
     colors = mesh_colors(mesh)
     if colors is None:
         return np.broadcast_to(GRAY, (len(hits.line), 3))

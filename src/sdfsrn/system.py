@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torchmetrics
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -58,6 +59,7 @@ class SDFSRN(pl.LightningModule):
         self.scheduler = scheduler
         self.validation = validation or Protocol(resolution=64, num_points=10_000)
         self.chamfer = ChamferDistance()
+        self.iou = torchmetrics.MeanMetric()
         self.config: dict[str, Any] = {}  # what this model was built from; travels in its checkpoints
         self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
 
@@ -82,16 +84,25 @@ class SDFSRN(pl.LightningModule):
         return values
 
     def validation_step(self, views: Views, batch_index: int) -> None:
-        """Measures shapes against their truth; logs `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`."""
-        field = self(views.image)
+        """Measures silhouettes in the input's view, and shapes that have a truth against it.
+
+        Logs the intersection over union `val/iou`, and `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`.
+        """
+        field, march = self.render(views)
+        predicted = march.sdf[..., -1] < 0
+        self.iou.update((predicted & views.inside).sum(-1) / (predicted | views.inside).sum(-1))
         for i, points in enumerate(views.points):
-            mesh = self.validation.mesh(field[i : i + 1])
-            self.chamfer.update(self.validation.sample(mesh), self.validation.truth(points))
+            truth = self.validation.truth(points)
+            if len(truth):
+                mesh = self.validation.mesh(field[i : i + 1])
+                self.chamfer.update(self.validation.align(self.validation.sample(mesh), truth), truth)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the means over objects."""
-        self.log_dict({f"val/{name}": value for name, value in self.chamfer.compute().items()})
+        """Logs the means over objects; nothing about shapes if none has a truth."""
+        found = self.chamfer.compute() | {"iou": self.iou.compute()}
+        self.log_dict({f"val/{name}": value for name, value in found.items()})
         self.chamfer.reset()
+        self.iou.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration (plain dictionaries and lists), under `config`."""

@@ -26,6 +26,7 @@ def train(config: DictConfig) -> float | None:
     print_config(config)
     seed_everything(config.seed)
     datamodule = build(config.data)
+    datamodule.prepare()
     datamodule.setup("fit")
     model = _model(config)
     if resumed is not None:
@@ -73,6 +74,7 @@ def _quiet() -> None:
     """Keep advertisements, and warnings that no user of this program can act on, off the screen."""
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", "The ``compute`` method of metric ChamferDistance")  # no truth, nothing to measure
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     rank_zero.addFilter(lambda record: "For seamless cloud" not in record.getMessage())
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sdfsrn.data import ShapeNetDataModule
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.shapenet import ShapeNetSource
 from sdfsrn.data.views import Picture, ViewsDataset, outline_distance
-from sdfsrn.functional.camera import PerspectiveCamera
+from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 
 
 class Counting:
@@ -70,3 +71,117 @@ def test_memory_keeps_what_a_pixel_is(value: float) -> None:
     source = Counting(coverage)
     ours = outline_distance(PreloadedSource(source, "x").picture(0))
     assert all(map(np.array_equal, ours, outline_distance(source.picture(0))))
+
+
+def open_train(balls: pathlib.Path) -> ShapeNetSource:
+    return ShapeNetSource(str(balls), "airplane", "train")
+
+
+def same(ours: PreloadedSource, theirs: ShapeNetSource | PreloadedSource) -> bool:
+    pairs = [(ours.picture(i), theirs.picture(i)) for i in range(len(theirs))]
+    return len(ours) == len(theirs) and all(
+        np.array_equal(a.image, b.image)
+        and np.array_equal(a.coverage, b.coverage)
+        and type(a.camera) is type(b.camera)
+        and all(map(torch.equal, a.camera, b.camera))
+        for a, b in pairs
+    )
+
+
+def test_memory_is_one_small_array(balls: pathlib.Path) -> None:
+    records = PreloadedSource(open_train(balls), "train")._records
+    assert records.nbytes == 6 * (16 * 16 * 4 + 12 * 4 + 9 * 4)
+
+
+def test_what_one_writes_another_finds(balls: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "packed"
+    first = PreloadedSource(open_train(balls), "train", folder)
+    (path,) = folder.iterdir()
+    assert path.suffix == ".npy"
+    assert same(first, open_train(balls))
+    monkeypatch.setattr("sdfsrn.data.preload._fill", None)
+    second = PreloadedSource(open_train(balls), "train", folder)
+    assert isinstance(second._records, np.memmap)
+    assert same(second, first)
+    assert [path] == list(folder.iterdir())
+
+
+def test_other_pictures_or_settings_have_a_file_of_their_own(balls: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    class Brighter(ShapeNetSource):
+        def picture(self, index: int) -> Picture:
+            picture = super().picture(index)
+            return picture._replace(image=picture.image | 1)
+
+    class Parallel(ShapeNetSource):
+        def picture(self, index: int) -> Picture:
+            picture = super().picture(index)
+            return picture._replace(camera=OrthographicCamera(*picture.camera))
+
+    sources = [kind(str(balls), "airplane", "train") for kind in (ShapeNetSource, Brighter, Parallel)]
+    sources.append(ShapeNetSource(str(balls), "airplane", "train", views="one"))
+    for source in sources:
+        assert same(PreloadedSource(source, "train", tmp_path / "packed"), source)
+    path = balls / "02691156" / "a" / "image" / "0001.png"
+    Image.fromarray(np.full((16, 16, 3), 9, np.uint8)).save(path)
+    changed = open_train(balls)
+    assert same(PreloadedSource(changed, "train", tmp_path / "packed"), changed)
+    assert len(list((tmp_path / "packed").iterdir())) == 5
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"x"), lambda path: np.save(path, np.zeros(3))])
+def test_a_spoilt_file_is_made_anew(balls: pathlib.Path, tmp_path: pathlib.Path, spoil, caplog) -> None:
+    PreloadedSource(open_train(balls), "train", tmp_path / "packed")
+    (path,) = (tmp_path / "packed").iterdir()
+    path.unlink()
+    spoil(path)
+    assert same(PreloadedSource(open_train(balls), "train", tmp_path / "packed"), open_train(balls))
+    assert "made anew" in caplog.text
+
+
+def test_a_bad_picture_leaves_no_file(balls: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdfsrn.data.preload._PROBES", 1)  # not the bad one
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(balls / "02691156" / "b" / "mask" / "0002.png")
+    with pytest.raises(ValueError, match=r"b/image/0002\.png"):
+        PreloadedSource(open_train(balls), "train", tmp_path / "packed")
+    assert not list((tmp_path / "packed").iterdir())
+
+
+def test_pictures_of_two_sizes_are_refused(balls: pathlib.Path) -> None:
+    for name in ("image", "mask"):
+        path = balls / "02691156" / "b" / name / "0001.png"
+        Image.open(path).resize((20, 20)).save(path)
+    with pytest.raises(ValueError, match=r"another size.*\(20, 20\).*b/image/0001\.png"):
+        PreloadedSource(open_train(balls), "train")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_samples_depend_neither_on_packing_nor_on_workers_where_nothing_is_random(
+    balls: pathlib.Path, tmp_path: pathlib.Path, packed: bool
+) -> None:
+    folder = str(tmp_path / "packed") if packed else None
+    options = {"root": str(balls), "category": "airplane", "batch_size": 2, "num_rays": 256}
+    plain = ShapeNetDataModule(**options, preload=False)
+    fast = ShapeNetDataModule(**options, num_workers=2, packed=folder)
+    for ours, theirs in zip(fast.test_dataloader(), plain.test_dataloader(), strict=True):
+        pairs = zip(*(torch.utils._pytree.tree_leaves(views) for views in (ours, theirs)), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_training_under_a_seed_is_the_same_twice_and_only_training_is_jittered(
+    balls: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    options = {"root": str(balls), "category": "airplane", "batch_size": 2, "num_rays": 64}
+
+    def batches(workers: int) -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        module = ShapeNetDataModule(**options, jitter=True, scale_jitter=0.2, num_workers=workers, packed=str(tmp_path))
+        return [leaf for views in module.train_dataloader() for leaf in torch.utils._pytree.tree_leaves(views)]
+
+    for workers in (0, 2):
+        assert all(map(torch.equal, batches(workers), batches(workers)))
+    module = ShapeNetDataModule(**options, jitter=True, scale_jitter=0.2)
+    assert module.dataset("train").scale_jitter == 0.2
+    assert module.dataset("val").scale_jitter == module.dataset("test").scale_jitter == 0
+    assert module.dataset("val").jitter is None
+    with pytest.raises(ValueError, match="preload"):
+        ShapeNetDataModule(**options, preload=False, packed=str(tmp_path))

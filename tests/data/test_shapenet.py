@@ -247,3 +247,14 @@ def test_a_mask_of_one_bit_is_a_mask(balls: pathlib.Path) -> None:
 def test_points_are_the_same_in_every_process(balls: pathlib.Path) -> None:
     one, two = (ShapeNetSource(str(balls), "airplane", "test", num_points=7) for _ in range(2))
     torch.testing.assert_close(one.points(0), two.points(0))
+
+
+def test_models_that_shapenet_v2_lacks_are_left_out(balls: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "v2" / SYNSET / "b").mkdir(parents=True)
+    source = ShapeNetSource(str(balls), "airplane", "train", intersect_with=str(tmp_path / "v2"))
+    assert {model for model, _ in source.records} == {"b"}
+    assert source.counts == {"models listed": 2, "models": 1}
+    with pytest.raises(ValueError, match=r"v2/02691156.*found none"):
+        ShapeNetSource(str(balls), "airplane", "val", intersect_with=str(tmp_path / "v2"))
+    with pytest.raises(ValueError, match=r"data\.intersect_with"):
+        ShapeNetSource(str(balls), "airplane", "train", intersect_with=str(tmp_path / "v3"))

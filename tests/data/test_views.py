@@ -18,9 +18,11 @@ from sdfsrn.data.views import (
     outline_distance,
     pixel_size,
     resize,
+    zoom,
 )
 from sdfsrn.functional import primitives
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
+from sdfsrn.functional.silhouette import distance_transform
 
 CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
 DOUBLE = {"dtype": torch.double}
@@ -125,6 +127,22 @@ def test_the_bound_is_no_weaker_than_a_pixel_makes_it(kind: type) -> None:
     assert (exact - distance)[free].max() < 2.5 * diagonal
 
 
+@pytest.mark.parametrize("size", [(24, 32), (17, 5), (1, 9)])
+def test_outlines_are_as_far_as_the_distance_transform_says(size: tuple[int, int]) -> None:
+    picture = random_picture(PerspectiveCamera, size)
+    for share in (0.0, 0.02, 0.5, 1.0):
+        coverage = np.where(np.random.default_rng(1).random(size) < share, picture.coverage + 0.3, 0).clip(0, 1)
+        some = picture._replace(coverage=coverage.astype(np.float32))
+        inside, distance = outline_distance(some)
+        pixel = pixel_size(picture)
+        expected = np.where(inside, distance_transform(~inside, pixel), distance_transform(some.coverage > 0, pixel))
+        np.testing.assert_allclose(distance, expected, rtol=1e-6)
+        pixels = np.random.default_rng(2).permutation(inside.size)[:20]
+        few = outline_distance(some, pixels)
+        assert np.array_equal(few[0], inside.flat[pixels])
+        assert np.array_equal(few[1], distance.flat[pixels])
+
+
 def test_inside_is_half_covered_and_distance_reaches_what_is_touched() -> None:
     coverage = np.array([[0, 0, 0.2, 0.5, 1, 1, 0.49, 0, 0]], np.float32)
     intrinsics = torch.diag(torch.tensor([2 / 9, 2.0, 1.0]))  # pixels of 1 x 1
@@ -192,6 +210,97 @@ def test_composite_blends_over_the_background_and_jitters_the_object_alone() -> 
     assert not torch.equal(one, two)
     assert one.min() >= -1
     assert one.max() <= 1
+
+
+ZOOMS = pytest.mark.parametrize("factor", [0.8, 0.93, 1.13, 1.2])
+
+
+@ZOOMS
+@CAMERAS
+def test_the_bound_holds_in_a_zoomed_picture(kind: type, factor: float) -> None:
+    """The true scene against the zoomed camera, as large as that camera's world has it; nothing of it is cut off."""
+    checked = 0
+    for _ in range(4):
+        picture = random_picture(kind)
+        if picture.coverage[[0, 1, 2, -3, -2, -1]].any() or picture.coverage[:, [0, 1, 2, 3, -4, -3, -2, -1]].any():
+            continue  # would grow over the border
+        zoomed = zoom(picture, factor)
+        views = collate_views([ViewsDataset(Memory([zoomed]))[0]])
+        size = factor if kind is OrthographicCamera else 1.0
+        depth = 0.3 + 4 * torch.rand(1, views.uv.shape[1], 20)
+        true = size * scene(views.camera.rays(views.uv).at_many(depth) / size)
+        bound = views.camera.lower_bound(depth, views.uv, views.distance)
+        free = torch.from_numpy(zoomed.coverage == 0).view(1, -1)
+        assert (bound <= true + 1e-5)[free].all()
+        assert (bound > 0)[free].all()
+        checked += 20 * int(free.sum())
+    assert checked > 5_000
+
+
+def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> Picture:
+    """A disc on the screen, its coverage counted at 8 x 8 points a pixel; where it is not, colours are others."""
+    points = pixel_centers(8 * size, 8 * size, **DOUBLE) - torch.tensor(at, **DOUBLE)
+    fine = (points.norm(dim=-1) < radius).view(1, 1, 8 * size, 8 * size).double()
+    coverage = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
+    image = np.where(coverage[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
+    return Picture(image, coverage, kind(torch.eye(3, 4), torch.eye(3)))
+
+
+@ZOOMS
+@CAMERAS
+def test_a_zoomed_disc_is_the_larger_disc_farther_out(kind: type, factor: float) -> None:
+    picture = zoom(disc(kind, 64, 0.4, (0.25, -0.1)), factor)
+    expected = disc(kind, 64, 0.4 * factor, (0.25 * factor, -0.1 * factor))
+    inside = expected.coverage >= 0.5
+    assert np.abs(picture.coverage - expected.coverage).mean() < 0.006
+    assert ((picture.coverage >= 0.5) != inside).mean() < 0.002
+    assert (picture.coverage[expected.coverage > 0] > 0).all()
+    assert picture.coverage.sum() == pytest.approx(expected.coverage.sum(), rel=2e-3)
+    assert (np.abs(picture.image[picture.coverage > 0].astype(int) - [200, 100, 50]) <= 1).all()
+    assert (picture.image[picture.coverage == 0] == 255).all()
+    assert picture.image.shape == (64, 64, 3)
+    assert picture.image.dtype == np.uint8
+
+
+def test_zoom_by_one_is_nothing_and_a_revealed_border_is_free() -> None:
+    picture = random_picture(PerspectiveCamera)
+    same = zoom(picture, 1.0)
+    np.testing.assert_allclose(same.coverage, picture.coverage, atol=1e-6)
+    assert np.array_equal(same.image[picture.coverage > 0], picture.image[picture.coverage > 0])
+    assert all(torch.equal(a, b) for a, b in zip(same.camera, picture.camera, strict=True))
+    small = zoom(picture._replace(coverage=np.ones((24, 32), np.float32)), 0.5)
+    np.testing.assert_allclose(small.coverage[8:-8, 10:-10], 1, atol=1e-6)
+    assert small.coverage.sum() == pytest.approx(24 * 32 / 4, rel=1e-5)
+    assert (small.coverage[:4] == 0).all()
+    assert (small.image[:4] == 255).all()
+
+
+def test_nothing_thin_is_lost_by_shrinking() -> None:
+    """Every old pixel that is covered alone touches all the new pixels it overlaps."""
+    for place in range(24):
+        coverage = np.zeros((24, 24), np.float32)
+        coverage[place, 23 - place] = 0.01
+        picture = disc(PerspectiveCamera, 24, 0.4, (0, 0))._replace(coverage=coverage)
+        for factor in (0.8, 0.87, 1.1):
+            low, high = ((np.array([place, place + 1]) - 12) * factor + 12).clip(0, 24)
+            rows = slice(int(low + 1e-6), int(np.ceil(high - 1e-6)))
+            touched = zoom(picture, factor).coverage > 0
+            assert touched[rows, ::-1][:, rows].all()
+
+
+def test_scale_jitter_is_uniform_and_stays_with_what_can_be_used() -> None:
+    picture = disc(PerspectiveCamera, 16, 0.4, (0, 0))
+    dataset = ViewsDataset(Memory([picture]), num_rays=1, scale_jitter=0.2)
+    factors = torch.stack([dataset[0].camera.intrinsics[0, 0] for _ in range(400)])
+    assert 0.8 <= factors.min() < 0.81
+    assert 1.19 < factors.max() <= 1.2
+    assert factors.mean().item() == pytest.approx(1, abs=0.03)
+    full = picture._replace(coverage=np.pad(np.ones((14, 14), np.float32), 1))
+    sample = ViewsDataset(Memory([full]), scale_jitter=0.9)
+    for _ in range(20):
+        assert sample[0].distance.isfinite().all()
+    with pytest.raises(ValueError, match="scale_jitter"):
+        ViewsDataset(Memory([picture]), scale_jitter=1.0)
 
 
 def test_collating_pads_clouds_with_nan_and_stacks_the_rest() -> None:

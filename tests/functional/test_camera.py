@@ -81,6 +81,24 @@ def test_lower_bound_takes_one_depth_or_many() -> None:
     torch.testing.assert_close(many, distance[..., None].expand_as(depth))
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.3])
+@CAMERAS
+def test_a_zoomed_camera_sees_the_screen_times_the_factor(kind: type, factor: float) -> None:
+    """Perspective: the same points; orthographic: points of an object as much larger, whose origin keeps its depth."""
+    camera, points = random_camera(kind), torch.rand(4, 50, 3).double() - 0.5
+    zoomed = camera.zoomed(factor)
+    larger = points if kind is PerspectiveCamera else factor * points
+    torch.testing.assert_close(zoomed.screen(zoomed.project(larger)[0]), factor * camera.screen(camera.project(points)[0]))
+    origin = torch.zeros(4, 1, 3).double()
+    torch.testing.assert_close(zoomed.project(origin)[1], camera.project(origin)[1])
+    assert torch.equal(zoomed.world_to_camera[..., :3], camera.world_to_camera[..., :3])
+    assert (zoomed.intrinsics[..., 2, :] == torch.tensor([0.0, 0, 1])).all()
+    if kind is OrthographicCamera:
+        assert torch.equal(zoomed.intrinsics[..., :2], camera.intrinsics[..., :2])
+    single = kind(camera.world_to_camera[1], camera.intrinsics[1]).zoomed(factor)
+    assert all(torch.equal(a, b[1]) for a, b in zip(single, zoomed, strict=True))
+
+
 def test_pixel_centers_tile_the_screen() -> None:
     centers = pixel_centers(3, 4, dtype=torch.double).view(3, 4, 2)
     torch.testing.assert_close(centers[:, 1:, 0] - centers[:, :-1, 0], torch.full((3, 3), 2 / 4).double())

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
-from sdfsrn.functional.pointcloud import chamfer_distance, nearest_distance
+from sdfsrn.data.shapes import Shape, chair
+from sdfsrn.data.tracing import surface_points
+from sdfsrn.functional.pointcloud import Neighbours, chamfer_distance, icp, nearest_distance, rigid_motion
+
+DOUBLE = {"dtype": torch.double}
 
 
 def test_nearest_distance_is_that_of_every_pair() -> None:
@@ -40,3 +48,136 @@ def test_scale_and_rigid_motion() -> None:
 def test_an_empty_cloud_has_no_distance(n: int, k: int) -> None:
     with pytest.raises(ValueError, match=f"got {n} predicted and {k} true"):
         chamfer_distance(torch.zeros(n, 3), torch.zeros(k, 3))
+
+
+def ball(count: int, radius: float = 0.5) -> torch.Tensor:
+    return radius * torch.nn.functional.normalize(torch.randn(count, 3), dim=-1)
+
+
+@pytest.mark.parametrize("wobble", [0.0, 0.02])
+def test_near_the_middle_of_a_ball_too(wobble: float) -> None:
+    """Where a tree visits nearly every point: the same distances, in a fraction of its time."""
+    target = ball(20_000) * (1 + wobble * torch.randn(20_000, 1))
+    source = torch.cat([0.05 * torch.randn(600, 3), ball(300, 0.45), torch.zeros(1, 3), 5 + torch.rand(99, 3)])
+    start = time.process_time()
+    ours = nearest_distance(source, target)
+    middle = time.process_time()
+    tree = KDTree(target.numpy()).query(source.numpy())[0]
+    assert middle - start < 0.5 * (time.process_time() - middle)
+    np.testing.assert_allclose(ours, tree, atol=1e-6, rtol=0)
+    assert Neighbours(target)._hard(source)[:600].float().mean() > 0.9
+
+
+def test_only_what_is_hard_is_compared_with_all() -> None:
+    surface = torch.randn(20_000, 3)
+    for target, source in (
+        (surface, surface + 0.01),
+        (ball(20_000), ball(2000, 0.48)),
+        (ball(20_000), 5 + torch.rand(2000, 3)),
+    ):
+        assert Neighbours(target)._hard(source).float().mean() < 0.05
+
+
+def random_motion(degrees: float = 20.0, length: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
+    axis, shift = torch.nn.functional.normalize(torch.randn(2, 3, **DOUBLE), dim=-1)
+    return torch.from_numpy(Rotation.from_rotvec(math.radians(degrees) * axis.numpy()).as_matrix()), length * shift
+
+
+def chair_points(seed: int, count: int, sampling: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sampling)
+    return surface_points(Shape(chair(np.random.default_rng([0, seed]))), count, generator).double()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_icp_finds_how_a_chair_was_moved(seed: int) -> None:
+    target, (rotation, translation) = chair_points(seed, 2000), random_motion(20 * (seed + 1) / 6, 0.1 * (seed + 1) / 6)
+    found = icp((target - translation) @ rotation, target)
+    torch.testing.assert_close(found.rotation, rotation, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.translation, translation, atol=1e-9, rtol=0)
+    assert found.error < 1e-20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_icp_finds_it_from_other_points_of_the_surface(seed: int) -> None:
+    target, other = chair_points(seed, 8000), chair_points(seed, 8000, sampling=1)
+    rotation, translation = random_motion()
+    moved = (other - translation) @ rotation
+    assert (icp(moved, target).apply(moved) - other).norm(dim=-1).mean() < 1e-3
+
+
+def test_icp_never_makes_it_worse_and_more_steps_make_it_better() -> None:
+    source, target = torch.rand(400, 3, **DOUBLE), torch.rand(300, 3, **DOUBLE) + 0.3
+    before = math.inf
+    for iterations in range(12):
+        found = icp(source, target, iterations)
+        direct = KDTree(target).query(found.apply(source))[0]
+        assert found.error.item() == pytest.approx(np.square(direct).mean(), rel=1e-9)
+        assert found.error <= before
+        before = found.error.item()
+    assert before < 0.8 * found.start
+    none = icp(source, target, 0)
+    assert torch.equal(none.apply(source), source)
+    assert none.error == none.start == pytest.approx(np.square(KDTree(target).query(source)[0]).mean())
+
+
+def test_icp_ends_at_a_fixed_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, query = [], Neighbours.__call__
+    monkeypatch.setattr(Neighbours, "__call__", lambda self, source: calls.append(1) or query(self, source))
+    cloud = chair_points(0, 500)
+    icp(cloud, cloud, 1000)
+    assert len(calls) == 2
+    icp(cloud + 0.01, cloud, 1000)
+    assert len(calls) < 40
+
+
+def test_icp_is_the_same_twice_and_in_single_precision() -> None:
+    source, target = chair_points(1, 1000), chair_points(2, 1200)
+    one, two, single = icp(source, target), icp(source, target), icp(source.float(), target.float())
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert single.rotation.dtype == torch.double
+    torch.testing.assert_close(single.rotation, one.rotation, atol=1e-3, rtol=0)
+    assert single.apply(source.float()).dtype == torch.float32
+
+
+SPAN = {"space": 3, "plane": 2, "line": 1, "point": 0}
+
+
+@pytest.mark.parametrize("one", SPAN)
+@pytest.mark.parametrize("other", SPAN)
+def test_clouds_of_any_dimension_are_never_mirrored(one: str, other: str) -> None:
+    for _ in range(5):
+        basis = torch.linalg.qr(torch.randn(2, 3, 3, **DOUBLE)).Q
+        source = torch.randn(30, SPAN[one], **DOUBLE) @ basis[0, : SPAN[one]] + 1
+        target = torch.randn(20, SPAN[other], **DOUBLE) @ basis[1, : SPAN[other]] - 1
+        found = icp(source, target)
+        torch.testing.assert_close(found.rotation @ found.rotation.T, torch.eye(3, **DOUBLE), atol=1e-9, rtol=0)
+        assert torch.det(found.rotation).item() == pytest.approx(1)
+        assert found.translation.isfinite().all()
+        assert found.error <= found.start
+    single = icp(source[:1], target[:1])
+    torch.testing.assert_close(single.apply(source[:1]), target[:1])
+    torch.testing.assert_close(single.rotation, torch.eye(3, **DOUBLE))
+
+
+def test_a_mirrored_target_does_not_mirror() -> None:
+    for seed in range(3):
+        cloud = chair_points(seed, 400)
+        for mirror in ([-1, 1, 1], [1, -1, 1], [-1, -1, -1]):
+            target = cloud * torch.tensor(mirror)
+            assert torch.det(icp(cloud, target).rotation).item() == pytest.approx(1)
+            assert torch.det(rigid_motion(cloud, target)[0]).item() == pytest.approx(1)
+
+
+def test_rigid_motion_is_scipys() -> None:
+    for _ in range(10):
+        source, target = torch.randn(2, 20, 3, **DOUBLE)
+        rotation, translation = rigid_motion(source, target)
+        expected, _ = Rotation.align_vectors(target - target.mean(0), source - source.mean(0))
+        np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-6)
+        torch.testing.assert_close(source.mean(0) @ rotation.T + translation, target.mean(0))
+
+
+@pytest.mark.parametrize(("n", "k"), [(0, 5), (5, 0)])
+def test_an_empty_cloud_cannot_be_registered(n: int, k: int) -> None:
+    with pytest.raises(ValueError, match=f"got {n} to move and {k} to move"):
+        icp(torch.zeros(n, 3), torch.zeros(k, 3))

@@ -1,11 +1,17 @@
 """Data sets: sources of pictures, and the data modules that make batches of them."""
 
-from sdfsrn.data.datamodule import ShapeNetDataModule, SyntheticDataModule, ViewsDataModule
-from sdfsrn.data.shapenet import ShapeNetSource
-from sdfsrn.data.synthetic import SyntheticSource
+from sdfsrn.data.datamodule import ViewsDataModule
+from sdfsrn.data.folder import FolderDataModule, FolderSource
+from sdfsrn.data.pascal3d import Pascal3DDataModule, Pascal3DSource
+from sdfsrn.data.shapenet import ShapeNetDataModule, ShapeNetSource
+from sdfsrn.data.synthetic import SyntheticDataModule, SyntheticSource
 from sdfsrn.data.views import Picture, Source, ViewsDataset, collate_views
 
 __all__ = [
+    "FolderDataModule",
+    "FolderSource",
+    "Pascal3DDataModule",
+    "Pascal3DSource",
     "Picture",
     "ShapeNetDataModule",
     "ShapeNetSource",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import abc
-import functools
+import pathlib
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Subset
 
 from sdfsrn.data.preload import PreloadedSource
-from sdfsrn.data.shapenet import ShapeNetSource
-from sdfsrn.data.synthetic import SyntheticSource
 from sdfsrn.data.views import Source, ViewsDataset, collate_views
 from sdfsrn.structures import Views
 
@@ -24,8 +22,10 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         num_workers: loader processes; 0 loads in the main one.
         jitter: colour jitter in training.
         background: colour behind objects, in [-1, 1].
-        preload: decode and check every picture at the start and keep it in memory (28 kB for 64 x 64).
+        preload: decode and check every picture at the start and keep it in memory (16 kB for 64 x 64).
         val_objects: validate on the first so many objects; None takes all.
+        scale_jitter: enlarge training pictures by a random factor in [1 - s, 1 + s].
+        packed: folder for the preloaded pictures: in a file there they take no memory, and are decoded once for all runs.
     """
 
     def __init__(
@@ -37,6 +37,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         background: float = 1.0,
         preload: bool = True,
         val_objects: int | None = None,
+        scale_jitter: float = 0.0,
+        packed: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_rays < 1:
@@ -45,10 +47,18 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         self.num_rays = num_rays
         self.num_workers = num_workers
         self.jitter = jitter
+        self.scale_jitter = scale_jitter
         self.background = background
         self.preload = preload
+        self.packed = None if packed is None else pathlib.Path(packed)
         self.val_objects = val_objects
+        if packed is not None and not preload:
+            raise ValueError("Expected data.preload=true with data.packed, since that is where pictures are preloaded to.")
         self._datasets: dict[str, ViewsDataset] = {}
+
+    def prepare(self, num_workers: int | None = None) -> dict[str, str]:
+        """Make, once, what the data set's files lack, in that many processes (None: one a core); what failed, by name."""
+        return {}
 
     @abc.abstractmethod
     def source(self, split: str) -> Source:
@@ -59,11 +69,15 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         if split not in self._datasets:
             source = self.source(split)
             if self.preload:
-                source = PreloadedSource(source, split)
+                source = PreloadedSource(source, split, self.packed)
             train = split == "train"
-            num_rays = self.num_rays if train else None
             self._datasets[split] = ViewsDataset(
-                source, num_rays, self.background, self.jitter and train, keep_outlines=self.preload
+                source,
+                self.num_rays if train else None,
+                self.background,
+                jitter=self.jitter and train,
+                scale_jitter=self.scale_jitter if train else 0.0,
+                checked=self.preload,
             )
         return self._datasets[split]
 
@@ -98,44 +112,3 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             collate_fn=collate_views,
             **options,
         )
-
-
-class ShapeNetDataModule(ViewsDataModule):
-    """`ShapeNetSource`, whose arguments these are; `loading` goes to `ViewsDataModule`."""
-
-    def __init__(
-        self,
-        root: str,
-        category: str,
-        num_models: int | None = None,
-        views: str = "all",
-        num_points: int = 30_000,
-        seed: int = 0,
-        **loading,
-    ) -> None:
-        super().__init__(**loading)
-        self._open = functools.partial(
-            ShapeNetSource, root, category, num_models=num_models, views=views, num_points=num_points, seed=seed
-        )
-
-    def source(self, split: str) -> ShapeNetSource:
-        """The pictures of a split."""
-        return self._open(split=split)
-
-
-class SyntheticDataModule(ViewsDataModule):
-    """`SyntheticSource`; `num_objects` counts the training split's, `num_eval_objects` those of val and of test.
-
-    `shapes` goes to the source, with its arguments' names and meaning; `loading` to `ViewsDataModule`.
-    """
-
-    def __init__(self, num_objects: int, num_eval_objects: int, shapes: dict, **loading) -> None:
-        super().__init__(**loading)
-        self.counts = {"train": num_objects, "val": num_eval_objects, "test": num_eval_objects}
-        self.shapes = shapes
-
-    def source(self, split: str) -> SyntheticSource:
-        """The pictures of a split, generated on first use."""
-        if split not in self.counts:
-            raise ValueError(f"Expected train, val or test, got {split}.")
-        return SyntheticSource(split=split, num_objects=self.counts[split], **self.shapes)

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import torch
 
+from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.views import Picture
 from sdfsrn.files import read_npz, read_picture
 from sdfsrn.functional.camera import PerspectiveCamera
@@ -32,6 +33,7 @@ class ShapeNetSource:
             view 5 i mod (number of views) of model i.
         num_points: of ground truth, at most.
         seed: of the choice of models and views.
+        intersect_with: the folder ShapeNetCore.v2; models that it lacks are left out, as in the paper's Table 5.
 
     Raises:
         ValueError: missing folders or files, named, with the remedy.
@@ -46,6 +48,7 @@ class ShapeNetSource:
         views: str = "all",
         num_points: int = 30_000,
         seed: int = 0,
+        intersect_with: str | None = None,
     ) -> None:
         if views not in ("all", "one"):
             raise ValueError(f"Expected data.views of all or one, got {views}.")
@@ -53,6 +56,10 @@ class ShapeNetSource:
         self.split = split
         self.num_points = num_points
         models = _read_list(self.folder, split)
+        self.counts = {"models listed": len(models)}
+        if intersect_with is not None:
+            models = _intersection(models, pathlib.Path(intersect_with) / self.folder.name)
+        self.counts["models"] = len(models)
         if num_models is not None and split == "train":
             if not 1 <= num_models <= len(models):
                 raise ValueError(f"Expected data.num_models between 1 and {len(models)}, got {num_models}.")
@@ -92,6 +99,37 @@ class ShapeNetSource:
         return list(range(count)) if views == "all" else [random.Random(f"{seed}/{model}").randrange(count)]
 
 
+class ShapeNetDataModule(ViewsDataModule):
+    """`ShapeNetSource`, whose arguments these are; `loading` goes to `ViewsDataModule`."""
+
+    def __init__(
+        self,
+        root: str,
+        category: str,
+        num_models: int | None = None,
+        views: str = "all",
+        num_points: int = 30_000,
+        seed: int = 0,
+        intersect_with: str | None = None,
+        **loading,
+    ) -> None:
+        super().__init__(**loading)
+        self._open = functools.partial(
+            ShapeNetSource,
+            root,
+            category,
+            num_models=num_models,
+            views=views,
+            num_points=num_points,
+            seed=seed,
+            intersect_with=intersect_with,
+        )
+
+    def source(self, split: str) -> ShapeNetSource:
+        """The pictures of a split."""
+        return self._open(split=split)
+
+
 def _read_list(folder: pathlib.Path, split: str) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"Expected renderings in {folder}, which does not exist: set data.root to the folder that holds it.")
@@ -105,6 +143,15 @@ def _read_list(folder: pathlib.Path, split: str) -> list[str]:
     if escaping:
         raise ValueError(f"Expected plain folder names in {path}, got {escaping[0]}.")
     return models
+
+
+def _intersection(models: list[str], folder: pathlib.Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"Expected models in {folder}, which does not exist: set data.intersect_with to ShapeNetCore.v2.")
+    kept = [model for model in models if (folder / model).is_dir()]
+    if not kept:
+        raise ValueError(f"Expected some of the {len(models)} listed models in {folder}, found none.")
+    return kept
 
 
 def _views(folder: pathlib.Path) -> int:

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.shapes import Shape, airplane, car, chair
 from sdfsrn.data.tracing import render, surface_points
 from sdfsrn.data.views import Picture
@@ -152,6 +153,24 @@ class SyntheticSource:
             generator = torch.Generator().manual_seed(int(self._rng(number, 2).integers(2**31)))
             points = surface_points(shape, self.num_points, generator)
         return (255 * color).round().byte().numpy(), hits.byte().numpy(), points.numpy()
+
+
+class SyntheticDataModule(ViewsDataModule):
+    """`SyntheticSource`; `num_objects` counts the training split's, `num_eval_objects` those of val and of test.
+
+    `shapes` goes to the source, with its arguments' names and meaning; `loading` to `ViewsDataModule`.
+    """
+
+    def __init__(self, num_objects: int, num_eval_objects: int, shapes: dict, **loading) -> None:
+        super().__init__(**loading)
+        self.counts = {"train": num_objects, "val": num_eval_objects, "test": num_eval_objects}
+        self.shapes = shapes
+
+    def source(self, split: str) -> SyntheticSource:
+        """The pictures of a split, generated on first use."""
+        if split not in self.counts:
+            raise ValueError(f"Expected train, val or test, got {split}.")
+        return SyntheticSource(split=split, num_objects=self.counts[split], **self.shapes)
 
 
 def _check(

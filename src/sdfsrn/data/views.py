@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
-from torchvision.transforms import v2
 
+from sdfsrn.data.jitter import random_jitter
 from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
 from sdfsrn.structures import Views
@@ -49,7 +52,8 @@ class ViewsDataset(Dataset[Views]):
         num_rays: random pixels a sample, without replacement; None takes all, row by row.
         background: colour behind the object, in [-1, 1].
         jitter: random brightness, contrast and saturation (20 %) and hue (all). Appendix B.1, arXiv:2010.10505.
-        keep_outlines: compute D(u) once a picture and keep it in memory (20 kB for 64 x 64).
+        scale_jitter: pictures are enlarged by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2.
+        checked: the source vouches for its pictures.
     """
 
     def __init__(
@@ -58,66 +62,74 @@ class ViewsDataset(Dataset[Views]):
         num_rays: int | None = None,
         background: float = 1.0,
         jitter: bool = False,
-        keep_outlines: bool = False,
+        scale_jitter: float = 0.0,
+        checked: bool = False,
     ) -> None:
+        if not 0 <= scale_jitter < 1:
+            raise ValueError(f"Expected data.scale_jitter of at least 0 and less than 1, got {scale_jitter}.")
         self.source = source
         self.num_rays = num_rays
         self.background = background
-        self.jitter = v2.ColorJitter(0.2, 0.2, 0.2, 0.5) if jitter else None
-        self.keep_outlines = keep_outlines
-        self._outlines: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.jitter = random_jitter if jitter else None
+        self.scale_jitter = scale_jitter
+        self.checked = checked
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Views:
         picture = self.source.picture(index)
-        check_picture(picture, self.source.names[index])
+        if not self.checked:
+            check_picture(picture, self.source.names[index])
         points = torch.from_numpy(self.source.points(index))
         return self.sample(picture, points, index)
 
     def sample(self, picture: Picture, points: Tensor, index: int) -> Views:
         """The batch entry of a picture."""
+        if self.scale_jitter:
+            picture = _rescaled(picture, self.scale_jitter)
         image = composite(picture, self.background, self.jitter)
-        inside, distance = self._outlines.get(index) or outline_distance(picture)
-        if self.keep_outlines:
-            self._outlines[index] = inside, distance
-        height, width = inside.shape
-        pixel = torch.from_numpy(distance).flatten()
+        height, width = picture.coverage.shape
         keep = torch.arange(height * width) if self.num_rays is None else _random_pixels(height * width, self.num_rays)
-        screen = pixel_centers(height, width)[keep]
+        inside, distance = (torch.from_numpy(array) for array in outline_distance(picture, keep.numpy()))
         return Views(
             image=image,
             camera=picture.camera,
-            uv=picture.camera.image_plane(screen),
-            color=image.flatten(1).mT[keep],
-            inside=torch.from_numpy(inside).flatten()[keep],
-            distance=pixel[keep],
-            weight=importance_weight(pixel[keep], min(pixel_size(picture)) / 2),
+            uv=picture.camera.image_plane(_centers(height, width)[keep]),
+            color=image.flatten(1)[:, keep].T.contiguous(),
+            inside=inside,
+            distance=distance,
+            weight=importance_weight(distance, min(pixel_size(picture)) / 2),
             points=points,
             index=torch.tensor(index),
         )
 
 
-def composite(picture: Picture, background: float = 1.0, jitter: v2.Transform | None = None) -> Tensor:
-    """(3, h, w) in [-1, 1]: the object's colours, jittered if wanted, over a plain background that is not."""
-    image = torch.from_numpy(np.array(picture.image)).permute(2, 0, 1)
-    color = v2.functional.to_dtype(image if jitter is None else jitter(image), torch.float32, scale=True) * 2 - 1
+def composite(picture: Picture, background: float = 1.0, jitter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """(3, h, w) in [-1, 1]: the object's colours (in [0, 1] when jittered) over a plain background that is not jittered."""
+    color = torch.from_numpy(picture.image.transpose(2, 0, 1).astype(np.float32)) / 255
+    if jitter is not None:
+        color = jitter(color)
     coverage = torch.from_numpy(picture.coverage)
-    return coverage * color + (1 - coverage) * background
+    return coverage * (color * 2 - 1) + (1 - coverage) * background
 
 
-def outline_distance(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+def outline_distance(picture: Picture, pixels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Which pixels are inside, and D(u) to the silhouette's outline from either side, in units of the image plane.
 
     A pixel is inside if half of it is covered. Outside, D reaches to the nearest pixel that is covered at all, so that the
     bound made of it holds for the true silhouette, whose outline runs somewhere within those pixels; D = 0 for such a pixel
-    itself. Inside, where D is only a weight, it reaches to the nearest pixel that is not inside.
+    itself. Inside, where D is only a weight, it reaches to the nearest pixel that is not inside. Both are of (n,) `pixels`,
+    counted row by row, or of all, (h, w).
     """
-    inside = picture.coverage >= 0.5
-    pixel = pixel_size(picture)
-    outer = distance_transform(picture.coverage > 0, pixel)
-    return inside, np.where(inside, distance_transform(~inside, pixel), outer).astype(np.float32)
+    covered, inside = picture.coverage > 0, picture.coverage >= 0.5
+    size = pixel_size(picture)
+    at = np.arange(inside.size) if pixels is None else pixels
+    within = inside.reshape(-1)[at]
+    distance = np.empty(len(at), np.float32)
+    distance[within] = distance_transform(~inside, size, at[within])
+    distance[~within] = distance_transform(covered, size, at[~within])
+    return (inside, distance.reshape(inside.shape)) if pixels is None else (within, distance)
 
 
 def pixel_size(picture: Picture) -> tuple[float, float]:
@@ -159,6 +171,22 @@ def resize(image: np.ndarray, coverage: np.ndarray, size: int) -> tuple[np.ndarr
     return color.round().clip(0, 255).astype(np.uint8), resized[..., 3].clip(0, 1)
 
 
+def zoom(picture: Picture, factor: float) -> Picture:
+    """A picture of the same size, enlarged about its middle with its camera; antialiased, so that nothing thin is lost.
+
+    Each new pixel takes from all old ones it overlaps, so that what is free of the object stays known to be. A border that is
+    revealed is free and white. What grows beyond the border is cut off, and D no longer knows of it.
+    """
+    height, width = picture.coverage.shape
+    layers = np.empty((4, height, width), np.float32)  # colours times coverage, coverage
+    np.multiply(picture.image.transpose(2, 0, 1), picture.coverage, out=layers[:3])
+    layers[3] = picture.coverage
+    zoomed = _resampling(height, factor) @ torch.from_numpy(layers) @ _resampling(width, factor).T
+    color, coverage = zoomed[:3], zoomed[3]
+    color = torch.where(coverage > 0, color / coverage.clamp(min=1e-30), 255).round_().clamp_(0, 255).byte()
+    return Picture(color.permute(1, 2, 0).contiguous().numpy(), coverage.clamp(max=1).numpy(), picture.camera.zoomed(factor))
+
+
 def collate_views(samples: list[Views]) -> Views:
     """A batch; ground-truth clouds of different sizes are padded with NaN."""
     count = max(len(sample.points) for sample in samples)
@@ -167,6 +195,28 @@ def collate_views(samples: list[Views]) -> Views:
         for sample in samples
     ]
     return default_collate(padded)
+
+
+def _rescaled(picture: Picture, most: float) -> Picture:
+    """Enlarged at random; as it is where no silhouette with background around it would be left."""
+    zoomed = zoom(picture, 1 + most * (2 * torch.rand(()).item() - 1))
+    inside = zoomed.coverage >= 0.5
+    return picture if inside.all() or not inside.any() else zoomed
+
+
+def _resampling(size: int, factor: float) -> Tensor:
+    """(new, old) weights of pixels along an axis: triangles about as wide as two pixels, old or new, whichever are larger."""
+    position = (torch.arange(size, dtype=torch.double)[:, None] + 0.5 - size / 2) / factor + size / 2 - 0.5
+    reach = max(1.0, 1 / factor)
+    weight = (1 - (position - torch.arange(size)).abs() / reach).clamp(min=0)
+    around = torch.arange(-math.ceil(reach), math.ceil(reach) + 2)  # what lies beyond the border is free, and counts
+    total = (1 - (position - position.floor() - around).abs() / reach).clamp(min=0).sum(-1, keepdim=True)
+    return (weight / total).float()
+
+
+@functools.lru_cache(maxsize=8)
+def _centers(height: int, width: int) -> Tensor:
+    return pixel_centers(height, width)
 
 
 def _random_pixels(count: int, num_rays: int) -> Tensor:

@@ -47,6 +47,10 @@ class PerspectiveCamera(NamedTuple):
             depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra)
         )
 
+    def zoomed(self, factor: float) -> PerspectiveCamera:
+        """The camera of a picture enlarged about its middle: screen coordinates times `factor`, same rays, same object."""
+        return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
+
 
 class OrthographicCamera(NamedTuple):
     """Orthographic cameras, one an object; with a scale in `intrinsics` they are weak-perspective ones."""
@@ -79,6 +83,19 @@ class OrthographicCamera(NamedTuple):
         """b(z; u) = D(u), see `cylinder_lower_bound`."""
         extra = depth.ndim - distance.ndim
         return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
+
+    def zoomed(self, factor: float) -> OrthographicCamera:
+        """The camera of a picture enlarged about its middle, which shows an object `factor` times as large.
+
+        The unit of the world is that of the picture (focal lengths stay), so what grows is the object: its points X lie at
+        `factor` X in the new camera's world. The depth of the world's origin stays.
+        """
+        scale = torch.tensor([factor, factor, 1.0]).to(self.world_to_camera)[:, None]
+        translation = self.world_to_camera[..., 3:] * scale
+        offset = self.intrinsics[..., 2:] * scale
+        return OrthographicCamera(
+            torch.cat([self.world_to_camera[..., :3], translation], -1), torch.cat([self.intrinsics[..., :2], offset], -1)
+        )
 
 
 Camera = PerspectiveCamera | OrthographicCamera

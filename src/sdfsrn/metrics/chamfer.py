@@ -13,7 +13,8 @@ from sdfsrn.functional.pointcloud import chamfer_distance
 class ChamferDistance(torchmetrics.Metric):
     """Mean accuracy, coverage, and their mean (chamfer) over objects; an empty prediction is a failure, not a distance.
 
-    `compute` gives a dictionary; the distances are infinite if there was nothing but failures.
+    `compute` gives a dictionary; the distances are infinite if there was nothing but failures, and it is empty if there was
+    nothing at all.
     """
 
     full_state_update = False
@@ -40,7 +41,9 @@ class ChamferDistance(torchmetrics.Metric):
         self.measured += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """`accuracy`, `coverage`, `chamfer` in the clouds' unit, and `failures`."""
+        """`accuracy`, `coverage`, `chamfer` in the clouds' unit, and `failures`; nothing without an object."""
+        if self.measured + self.failures == 0:
+            return {}
         infinite = torch.full_like(self.accuracy, torch.inf)
         accuracy, coverage = (
             torch.where(self.measured > 0, total / self.measured, infinite) for total in (self.accuracy, self.coverage)

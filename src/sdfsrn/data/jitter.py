@@ -1,0 +1,60 @@
+"""Random changes of a picture's colours."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision
+
+
+def random_jitter(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    """Brightness, contrast and saturation times up to 20 % more or less, and any hue, in random order. Colours in [0, 1].
+
+    As torchvision's `ColorJitter(0.2, 0.2, 0.2, 0.5)` on floats, and more than twice as fast on small pictures.
+    Appendix B.1, arXiv:2010.10505.
+    """
+    factors = torch.empty(4).uniform_(-1, 1).tolist()
+    for step in torch.randperm(4).tolist():
+        change = (brightness, contrast, saturation, hue)[step]
+        image = change(image, factors[step] / 2 if change is hue else 1 + 0.2 * factors[step])
+    return image
+
+
+def brightness(image: Float[Tensor, "3 h w"], factor: float) -> Float[Tensor, "3 h w"]:
+    """Black at 0, the same at 1."""
+    return (factor * image).clamp_(0, 1)
+
+
+def contrast(image: Float[Tensor, "3 h w"], factor: float) -> Float[Tensor, "3 h w"]:
+    """The picture's mean grey at 0, the same at 1."""
+    red, green, blue = (float(value) for value in image.mean((1, 2)))
+    grey = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return torch.add(grey * (1 - factor), image, alpha=factor).clamp_(0, 1)
+
+
+def saturation(image: Float[Tensor, "3 h w"], factor: float) -> Float[Tensor, "3 h w"]:
+    """Every pixel's grey at 0, the same at 1."""
+    grey = torch.tensordot(torch.tensor(LUMA), image, 1)
+    return torch.add(grey * (1 - factor), image, alpha=factor).clamp_(0, 1)
+
+
+def hue(image: Float[Tensor, "3 h w"], turn: float) -> Float[Tensor, "3 h w"]:
+    """Hue turned by a part of the full circle; -1/2 and 1/2 both give the complement.
+
+    With V the largest and C the range of (r, g, b), and H the hue in turns, the channels are V - C clip(2 - |6 k - 2|, 0, 1)
+    where k = (n / 6 + H) mod 1 and n = 5, 3, 1 for r, g, b. Smith, Color gamut transform pairs, 1978.
+    """
+    red, green, blue = image
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    scale = 1 / (6 * chroma.clamp(min=1e-12))
+    turns = torch.where(
+        value == red,
+        (green - blue) * scale,
+        torch.where(value == green, (blue - red) * scale + 1 / 3, (red - green) * scale + 2 / 3),
+    )
+    start = torch.tensor([5 / 6, 3 / 6, 1 / 6]) + turn + 1  # 1: `frac` of what is negative would be negative
+    k = (turns + start[:, None, None]).frac_()
+    return value - chroma * k.sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)

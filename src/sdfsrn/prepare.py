@@ -1,0 +1,90 @@
+"""python -m sdfsrn.prepare data=... data.root=...: make what a data set lacks, check every picture, draw contact sheets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from sdfsrn.cli import build, command, seed_everything
+from sdfsrn.data import ShapeNetDataModule, ViewsDataModule
+from sdfsrn.data.export import export_folder
+from sdfsrn.data.inspection import contact_sheet, inspect
+from sdfsrn.data.models import render_models
+from sdfsrn.data.views import Source
+from sdfsrn.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: DictConfig) -> dict[str, Any]:
+    """Prepare as configured; the report, which is also shown and written to `report.json`, beside a contact sheet a split.
+
+    Raises:
+        ValueError: settings that don't go together; splits that cannot be used, after everything else has been written.
+    """
+    seed_everything(0)
+    output = pathlib.Path(config.paths.output)
+    output.mkdir(parents=True, exist_ok=True)
+    datamodule = build(config.data)
+    report: dict[str, Any] = {} if config.models is None else {"models": _render(config, datamodule)}
+    report["failures"] = datamodule.prepare(config.num_workers)
+    sources: dict[str, Source] = {}
+    problems = []
+    for split in config.splits:
+        try:
+            sources[split] = datamodule.source(split)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        report[split] = inspect(sources[split]) | {"counts": dict(getattr(sources[split], "counts", {}))}
+        contact_sheet(sources[split], count=config.sheet).save(output / f"{split}.png")
+    write_atomically(output / "report.json", json.dumps(report, indent=2).encode())
+    show(report, list(sources))
+    if config.export is not None:
+        export_folder(sources, config.export)
+        log.info("Exported to %s", config.export)
+    log.info("Wrote the report and the contact sheets to %s", output)
+    unusable = sum(len(report[split]["unusable"]) for split in sources)
+    if unusable:
+        problems.append(f"{unusable} pictures cannot be used, see {output / 'report.json'}.")
+    if problems:
+        raise ValueError(" ".join(problems))
+    return report
+
+
+def show(report: dict[str, Any], splits: list[str]) -> None:
+    """The report as a table: counts, and faults with the first few offenders."""
+    table = Table("split", "pictures", "with truth", "truth beside the silhouette", "to look at", title="Data set")
+    for split in splits:
+        part = report[split]
+        truth = part["truth"]
+        outside = f"{truth['outside_mean']:.2%} on average" if truth["objects"] else ""
+        faults = [f"{fault}: {len(names)}, e.g. {pathlib.PurePath(names[0]).name}" for fault, names in part["faults"].items()]
+        table.add_row(split, str(part["pictures"]), str(truth["objects"]), outside, "\n".join(faults) or "nothing")
+    lines = [f"failed: {name}: {reason}" for name, reason in list(report["failures"].items())[:5]]
+    if "models" in report:
+        models = report["models"]
+        lines.append(", ".join(f"{number} {what}" for what, number in models.items() if isinstance(number, int)))
+        lines += [f"skipped: {name}: {reason}" for name, reason in list(models["skipped"].items())[:5]]
+    table.caption = "\n".join(lines) or None
+    Console().print(table)
+
+
+def _render(config: DictConfig, datamodule: ViewsDataModule) -> dict[str, Any]:
+    """Render `models` into the data set's root."""
+    if not isinstance(datamodule, ShapeNetDataModule):
+        raise ValueError("Expected data=shapenet with models=FOLDER, since models are rendered in its layout.")
+    options: Any = OmegaConf.to_container(config.render, resolve=True)
+    return render_models(config.models, config.data.root, config.data.category, config.num_workers, **options)
+
+
+main = command("prepare")(prepare)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A virtual scanner: the outer surface of a model, as far as it can be seen from afar, without what is inside."""
+
+from __future__ import annotations
+
+import numpy as np
+import trimesh
+from jaxtyping import Float
+
+BATCH = 50_000  # candidates at once; about 20 MB
+OFFSET = 1e-4  # of the diagonal: rays start so far off their own face
+
+
+def outer_surface(
+    mesh: trimesh.Trimesh,
+    num_points: int = 100_000,
+    seed: int = 0,
+    num_directions: int = 100,
+    min_directions: int = 2,
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """Points spread evenly over the visible surface, in random order, and the unit normals there (float32, the mesh's frame).
+
+    Points uniform over all faces stay if they are in sight, along straight lines from infinity, from `min_directions` of
+    `num_directions` evenly spread directions: of a car that is closed no seats remain, of an open box the inside does. One
+    direction would not do: a ray in a million slips through the seam of two faces. Normals point to where a point is seen
+    from, whichever way the faces are turned. The same seed gives the same points. Appendix B.1-B.2, arXiv:2010.10505.
+
+    Raises:
+        ValueError: no faces with an area, or nothing of them can be seen.
+    """
+    rng = np.random.default_rng(seed)
+    corner = mesh.vertices.view(np.ndarray)[mesh.faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    length = np.linalg.norm(normal, axis=-1)
+    if length.sum() == 0:
+        raise ValueError(f"Expected a mesh whose faces have an area, got {len(length)} without.")
+    normal /= np.where(length > 0, length, 1)[:, None]
+    directions = rng.permutation(_sphere(num_directions) @ np.linalg.qr(rng.standard_normal((3, 3)))[0])  # turned at random
+    batch = min(BATCH, max(2 * num_points, 10_000))
+    points, normals, found = [], [], 0
+    while found < num_points:
+        face = np.searchsorted(length.cumsum(), rng.random(batch) * length.sum(), side="right").clip(max=len(length) - 1)
+        candidate = _on_faces(corner[face], rng)
+        side = _seen_sides(mesh, candidate, normal[face], directions, min_directions)
+        seen = side != 0
+        if not seen.any():
+            raise ValueError("Expected a mesh of which something can be seen from outside, got one that hides all its faces.")
+        points.append(candidate[seen])
+        normals.append(normal[face[seen]] * side[seen, None])
+        found += seen.sum()
+    return np.concatenate(points)[:num_points].astype(np.float32), np.concatenate(normals)[:num_points].astype(np.float32)
+
+
+def _sphere(count: int) -> np.ndarray:
+    """Unit vectors all around, evenly spread (a Fibonacci lattice)."""
+    z = 1 - (2 * np.arange(count) + 1) / count
+    angle = np.pi * (3 - 5**0.5) * np.arange(count)
+    radius = np.sqrt(1 - z**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], -1)
+
+
+def _on_faces(corner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A uniform point of each triangle: the half of the square beyond the diagonal is folded back."""
+    weight = rng.random((len(corner), 2))
+    weight = np.where(weight.sum(-1, keepdims=True) > 1, 1 - weight, weight)
+    return corner[:, 0] + (weight[..., None] * (corner[:, 1:] - corner[:, :1])).sum(1)
+
+
+def _seen_sides(
+    mesh: trimesh.Trimesh, points: np.ndarray, normals: np.ndarray, directions: np.ndarray, min_directions: int
+) -> np.ndarray:
+    """1 for points seen from where their normals point, -1 from behind, 0 for those in sight of too few directions."""
+    offset = OFFSET * np.linalg.norm(mesh.extents)
+    count, side = np.zeros(len(points), int), np.zeros(len(points))
+    for direction in directions:
+        rest = np.flatnonzero(count < min_directions)  # most are settled after a few directions
+        if len(rest) == 0:
+            break
+        facing = np.where(normals[rest] @ direction < 0, -1.0, 1.0)
+        origin = points[rest] + offset * facing[:, None] * normals[rest]
+        free = ~mesh.ray.intersects_any(origin, np.broadcast_to(direction, origin.shape))
+        count[rest[free]] += 1
+        side[rest[free]] = facing[free]
+    return np.where(count >= min_directions, side, 0)
