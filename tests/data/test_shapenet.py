@@ -121,6 +121,24 @@ def test_real_samples(airplanes: pathlib.Path) -> None:
     assert np.abs(test.points(0)).max() == pytest.approx(0.5, abs=0.01)
 
 
+def test_real_truth_lies_in_every_mask_and_so_in_the_visual_hull(airplanes: pathlib.Path) -> None:
+    """Cameras, masks and clouds belong together: 99.5 % of a cloud falls on covered pixels in each view, and in all 24."""
+    for split in ("val", "test"):
+        source = ShapeNetSource(str(airplanes), "airplane", split)
+        for index, (model, _) in enumerate(source.records):
+            points = torch.from_numpy(source.points(index)).double()
+            hull = np.ones(len(points), bool)
+            for view in range(24):
+                source.records[index] = (model, view)
+                picture = source.picture(index)
+                camera = type(picture.camera)(*(value.double() for value in picture.camera))
+                column, row = np.floor((camera.screen(camera.project(points)[0]).numpy() + 1) * 32).astype(int).T
+                seen = picture.coverage[row, column] > 0
+                assert seen.mean() > 0.995
+                hull &= seen
+            assert hull.mean() > 0.995
+
+
 # Bad input. Each entry spoils one thing of the two models and says what the message must name.
 
 
