@@ -329,6 +329,12 @@ def test_a_mask_of_another_image_and_a_spoiled_cloud_are_refused(chairs: pathlib
         source.points(0)
 
 
+def test_a_cache_that_cannot_be_written_is_named(chairs: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file/cache .*set data\.cache"):
+        Pascal3DRelease(str(chairs), "chair", str(tmp_path / "file" / "cache")).prepare(0)
+
+
 def test_killed_at_any_moment_it_goes_on(chairs: pathlib.Path) -> None:
     """Three kills, each a little later; then one run finishes what is missing, and every file is whole."""
     code = (

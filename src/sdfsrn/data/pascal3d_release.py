@@ -151,10 +151,17 @@ class Pascal3DRelease:
         """Make the silhouettes and clouds that are missing or out of date; the failures, by name.
 
         Every file appears whole or not at all, so that a run which was killed goes on where it stopped.
+
+        Raises:
+            ValueError: the cache cannot be written to.
         """
         masks, clouds = self._missing()
         if not masks and not clouds:
             return self.failures()
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"Expected to write silhouettes and clouds to {self.cache} ({error}): set data.cache.") from error
         remove_partial(self.cache)
         failures = run_jobs(_make_cloud, clouds, f"Scanning {self.kind} models", num_workers, "model")
         failures |= run_jobs(_make_mask, masks, f"Drawing {self.kind} silhouettes", num_workers, "mask")
