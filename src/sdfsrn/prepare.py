@@ -44,6 +44,8 @@ def prepare(config: DictConfig) -> dict[str, Any]:
             continue
         report[split] = inspect(sources[split]) | {"counts": dict(getattr(sources[split], "counts", {}))}
         contact_sheet(sources[split], count=config.sheet).save(output / f"{split}.png")
+    if not sources:
+        raise ValueError(" ".join(dict.fromkeys(problems)))
     write_atomically(output / "report.json", json.dumps(report, indent=2).encode())
     show(report, list(sources))
     if config.export is not None:
@@ -54,7 +56,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     if unusable:
         problems.append(f"{unusable} pictures cannot be used, see {output / 'report.json'}.")
     if problems:
-        raise ValueError(" ".join(problems))
+        raise ValueError(" ".join(dict.fromkeys(problems)))
     return report
 
 
