@@ -26,8 +26,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 train: $(VENV)/.installed ## learn chairs from single pictures; results in outputs/
 	$(BIN)/python -m sdfsrn.train
 
-test: $(VENV)/.installed-dev ## run the tests (those marked slow: make test-slow)
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## run the tests, on all cores (those marked slow: make test-slow)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

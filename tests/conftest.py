@@ -34,6 +34,10 @@ DATA = pathlib.Path(os.environ.get("SDFSRN_DATA", ROOT.parent / "shared" / "data
 MODELS = {"train": ["339", "717", "F-18"], "val": ["747"], "test": ["220", "f16"]}
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # as many processes as cores, each on one
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)

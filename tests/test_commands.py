@@ -16,9 +16,12 @@ import trimesh
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
 
 import sdfsrn
 from sdfsrn.cli import config_folder, load_checkpoint, user_message
+from sdfsrn.meshes import largest_component
+from sdfsrn.reconstruct import check_formats
 from sdfsrn.train import train
 
 CHAIRS = ["data.num_objects=6", "data.num_eval_objects=2", "data.shapes.views_per_object=2"]
@@ -74,13 +77,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cache: pathlib.Path) -> pa
 def test_training_leaves_everything(trained: pathlib.Path) -> None:
     for name in (
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "csv/metrics.csv", ".hydra/config.yaml", "pictures/step_000004.png",
-        "test/metrics.csv", "test/summary.json", "test/gallery.png", "test/turntable.png",
+        "test/metrics.csv", "test/summary.json", "test/report.html", "test/gallery.png", "test/turntable.png",
     ):  # fmt: skip
         assert (trained / name).is_file(), name
     assert list((trained / "tensorboard").glob("events.*"))
     with (trained / "csv" / "metrics.csv").open() as file:
         columns = set(csv.DictReader(file).fieldnames)
     terms = {"silhouette", "color", "ray_surface", "ray_free", "eikonal", "loss", "hit"}
+    assert {"learning_rate", "gradient/total", "throughput/images_per_second", "test/chamfer"} <= columns
     assert {f"train/{term}" for term in terms} | {
         "val/accuracy",
         "val/coverage",
@@ -120,6 +124,54 @@ def test_evaluate_gives_the_numbers_of_training(trained: pathlib.Path, cache: pa
     assert {path.suffix for path in (tmp_path / "run" / "meshes").iterdir()} == {".glb"}
 
 
+def test_evaluate_measures_the_rest_and_its_exit_code_tells(
+    trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Of six objects one has a broken picture, one a broken truth, one no truth, one a truth of ten points."""
+    rng, rows = np.random.default_rng(0), []
+    ball = trimesh.creation.icosphere(3, 0.4)
+    ball.export(tmp_path / "ball.ply")
+    np.save(tmp_path / "few.npy", ball.vertices[:10])
+    np.save(tmp_path / "broken.npy", np.full((5, 3), np.nan))
+    for name, shape in {"a": "ball.ply", "b": "few.npy", "c": "", "d": "broken.npy", "e": "ball.ply"}.items():
+        y, x = np.mgrid[:48, :48] - 23.5
+        image = np.dstack([rng.integers(0, 255, (48, 48, 3)), 255 * (np.hypot(x, y) < 14)]).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        split = "val" if name == "e" else "test"
+        rows.append(f"{name}.png,{split},{shape},0,20,0,0.7,0,0")
+    (tmp_path / "z.png").write_bytes(b"no picture")
+    rows.insert(1, "z.png,test,ball.ply,0,20,0,0.7,0,0")
+    (tmp_path / "cameras.csv").write_text("\n".join(["image,split,shape,azimuth,elevation,theta,scale,x,y", *rows]) + "\n")
+    result = run(
+        "evaluate", f"ckpt_path={trained}/checkpoints/best.ckpt", "data=folder", "data.root=.", "data.convention=nmr",
+        "protocol.resolution=24", "protocol.num_points=1000", "mesh_formats=[ply]", "accelerator=cpu", "hydra.run.dir=run",
+        "test_time_optimization=true", "optimization.steps=2", cwd=tmp_path, cache=cache,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert "3 of 5 objects were not measured" in result.stderr
+    for file in ("metrics.csv", "metrics_before.csv"):
+        with (tmp_path / "run" / file).open() as opened:
+            found = {row["name"]: row for row in csv.DictReader(opened)}
+        assert [name.rsplit("_")[-1] for name in found] == ["a", "z", "b", "c", "d"]
+        a, z, b, c, d = found.values()
+        assert a["status"] == b["status"] == "ok"
+        assert min(float(row["coverage"]) for row in (a, b)) > 0
+        assert 0 < float(a["volume_iou"]) < 1
+        assert b["volume_iou"] == b["normal_consistency"] == c["accuracy"] == ""
+        assert z["status"].startswith("unreadable: ")
+        assert "z.png" in z["status"]
+        assert c["status"] == "no ground truth"
+        assert float(c["silhouette_iou"]) > 0
+        assert "broken.npy" in d["status"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [summary[name] for name in ("objects", "measured", "failures", "without_truth", "unreadable")] == [5, 2, 0, 1, 2]
+    assert summary["before_optimization"]["metrics"]["accuracy"]["count"] == 2
+    assert summary["metrics"]["silhouette_iou"]["count"] == 3
+    assert list(summary["baselines"]) == ["untrained sphere", "best constant shape", "visual hull"]
+    assert len(list((tmp_path / "run" / "meshes").iterdir())) == len(list((tmp_path / "run" / "pictures").iterdir())) == 3
+
+
 def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
@@ -134,7 +186,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
     checkpoint = f"ckpt_path={trained}/checkpoints/best.ckpt"
     common = [checkpoint, "protocol.resolution=24", "accelerator=cpu", "hydra.run.dir=run"]
     for overrides in (
-        ["image=alpha.png"],
+        ["image=alpha.png", "turntable=[webp,gif,png]", "largest_component=true"],
         ["image=photos", "mask=masks", "margin=1.2"],
         ["image='photos/t*.jpg'", "mask=masks"],
     ):
@@ -142,14 +194,30 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
         assert result.returncode == 0, result.stderr[-3000:]
     for stem in ("alpha", "one", "two"):
         assert (tmp_path / "run" / f"{stem}_turntable.png").is_file()
-        mesh = trimesh.load(tmp_path / "run" / f"{stem}.ply")
-        assert mesh.is_watertight
-        assert mesh.volume > 0
+        meshes = [trimesh.load(tmp_path / "run" / f"{stem}.{suffix}", force="mesh") for suffix in ("ply", "obj", "glb")]
+        for mesh in meshes:
+            assert mesh.is_watertight
+            assert mesh.volume > 0
+            np.testing.assert_allclose(mesh.bounds, meshes[0].bounds, atol=1e-5)  # y up in all of them
+    assert {path.name for path in (tmp_path / "run").glob("*_turntable.*")} == {
+        *(f"{stem}_turntable.{suffix}" for stem in ("alpha", "one", "two") for suffix in ("webp", "png")), "alpha_turntable.gif"
+    }  # fmt: skip
+    for suffix in ("webp", "gif"):
+        with Image.open(tmp_path / "run" / f"alpha_turntable.{suffix}") as loop:
+            assert (loop.n_frames, loop.size) == (24, (192, 192))
+    assert Image.open(tmp_path / "run" / "alpha_turntable.png").size == (8 * 192, 192)
     from_python = sdfsrn.reconstruct(
         tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", protocol=sdfsrn.Protocol(resolution=24)
     )
     written = trimesh.load(tmp_path / "run" / "alpha.ply")
-    np.testing.assert_allclose(from_python.vertices, written.vertices, atol=1e-5)
+    largest = largest_component(from_python)
+    np.testing.assert_allclose(largest.vertices, written.vertices, atol=1e-5)
+
+
+def test_formats_that_cannot_be_written_are_named_with_their_key() -> None:
+    check_formats("turntable", ["png"], ["png", "webp"])
+    with pytest.raises(ValueError, match="turntable of png, webp, got avi, mp4"):
+        check_formats("turntable", ["mp4", "png", "avi"], ["png", "webp"])
 
 
 def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -172,20 +240,14 @@ def test_a_run_is_reproducible_from_its_seed(trained: pathlib.Path, cache: pathl
         assert torch.equal(value, second[name]), name
 
 
-def test_wandb_offline(cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    result = run(
-        "train",
-        *TINY,
-        "logger=wandb",
-        "logger.wandb.offline=true",
-        "test=false",
-        "hydra.run.dir=run",
-        cwd=tmp_path,
-        cache=cache,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert list((tmp_path / "run").rglob("*.wandb"))
-    assert list((tmp_path / "run").rglob("media/images/**/*.png"))
+def test_tensorboard_has_the_pictures_too(trained: pathlib.Path) -> None:
+    events = event_accumulator.EventAccumulator(str(trained / "tensorboard"), {event_accumulator.TENSORS: 0})
+    tags = events.Reload().Tags()
+    assert {"learning_rate", "gradient/total", "throughput/images_per_second", "val/chamfer", "test/chamfer"} <= {
+        *tags["scalars"]
+    }
+    assert [image.step for image in events.Images("val/pictures")] == [2, 4]
+    assert {"val/mesh_VERTEX", "val/mesh_FACE", "val/mesh_COLOR", "val/truth_VERTEX"} <= {*tags["tensors"]}
 
 
 @pytest.mark.parametrize(

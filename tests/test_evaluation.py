@@ -9,10 +9,15 @@ import torch
 import trimesh
 
 from sdfsrn import Protocol, baselines
-from sdfsrn.evaluation import Row, _clouds, measure, mesh_pictures, summarize
-from sdfsrn.functional.camera import PerspectiveCamera
+from sdfsrn.data.views import Picture
+from sdfsrn.evaluation import _clouds, mesh_pictures
+from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
+from sdfsrn.functional.surface import contains
+from sdfsrn.measuring import Cloud, Truth, measure
 from sdfsrn.meshes import sample_surface
 from sdfsrn.models import Field, Linear
+from sdfsrn.rendering import render_mask
+from sdfsrn.results import summarize
 
 
 def ball(radius: float) -> trimesh.Trimesh:
@@ -20,51 +25,92 @@ def ball(radius: float) -> trimesh.Trimesh:
 
 
 PROTOCOL = Protocol(resolution=32, num_points=5000)
+FREE = Picture(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), PerspectiveCamera(torch.eye(3, 4), torch.eye(3)))
+
+
+def known(points: torch.Tensor) -> Truth:
+    """An object of which only points are known."""
+    return Truth(points, torch.zeros(0, 3), lambda _: None, [FREE])
+
+
+def chamfer(mesh: trimesh.Trimesh, truth: torch.Tensor, protocol: Protocol) -> float:
+    return measure(mesh, known(truth), protocol).values["chamfer"]
 
 
 def test_distances_between_two_balls_are_their_difference() -> None:
     truth = torch.from_numpy(trimesh.sample.sample_surface(ball(0.5), 20_000, seed=1)[0]).float()
-    row = measure("ball", ball(0.4), truth, PROTOCOL)
-    assert row.status == "ok"
-    assert row.accuracy == pytest.approx(0.1, abs=2e-3)
-    assert row.coverage == pytest.approx(0.1, abs=2e-3)
-    assert row.chamfer == pytest.approx((row.accuracy + row.coverage) / 2)
+    status, found = measure(ball(0.4), known(truth), PROTOCOL)
+    assert status == "ok"
+    assert found["accuracy"] == pytest.approx(0.1, abs=2e-3)
+    assert found["coverage"] == pytest.approx(0.1, abs=2e-3)
+    assert found["chamfer"] == pytest.approx((found["accuracy"] + found["coverage"]) / 2)
 
 
-def test_failures_and_missing_truth_are_reported_not_scored() -> None:
-    truth = torch.rand(100, 3)
-    empty = measure("empty", trimesh.Trimesh(), truth, PROTOCOL)
-    lost = measure("lost", ball(0.4), torch.zeros(0, 3), PROTOCOL)
-    good = Row("good", 0.1, 0.3, 0.2, "ok", 3, 1)
-    summary = summarize([empty, lost, good], PROTOCOL)
-    assert empty.status.startswith("failure")
-    assert math.isnan(empty.accuracy)
-    assert lost.status == "no ground truth"
-    assert (summary["objects"], summary["measured"], summary["failures"]) == (3, 1, 1)
-    assert (summary["accuracy"], summary["coverage_x10"]) == (0.1, pytest.approx(3.0))
-    assert summarize([empty], PROTOCOL)["accuracy"] is None
+def test_a_constant_shape_is_chosen_from_the_candidates_alone() -> None:
+    clouds = {str(r): Cloud(cloud(ball(r), 2000), torch.zeros(0, 3)) for r in (0.2, 0.3, 0.35, 0.4, 0.6)}
+    assert baselines.best_constant(clouds, PROTOCOL) == "0.35"
+    assert baselines.best_constant({"a": clouds["0.2"]}, PROTOCOL) == "a"
+    assert baselines.best_constant({}, PROTOCOL) is None
 
 
-def test_best_constant_is_the_best() -> None:
-    clouds = {str(r): torch.from_numpy(np.array(ball(r).vertices)).float() for r in (0.3, 0.4, 0.5)}
-    truths = [torch.from_numpy(np.array(ball(r).vertices)).float() for r in (0.38, 0.42)]
-    best = baselines.best_constant(clouds, truths, PROTOCOL)
-    assert best["name"] == "0.4"
-    assert best["accuracy"] == pytest.approx(0.02, abs=1e-3)
-    sphere = baselines.sphere(truths, PROTOCOL)
-    assert sphere["accuracy"] == pytest.approx(0.1, abs=5e-3)
-    assert baselines.best_constant({}, truths, PROTOCOL) is None
-    assert baselines.sphere([torch.zeros(0, 3)], PROTOCOL) is None
+def test_baselines_are_registered_like_the_model() -> None:
+    away = torch.tensor([0.1, -0.05, 0.08])
+    truth = known(cloud(ball(0.5), 5000) + away)
+    assert measure(baselines.sphere(), truth, PROTOCOL).values["coverage"] > 0.03
+    assert measure(baselines.sphere(), truth, REGISTERED).values["coverage"] == pytest.approx(
+        0.0125, rel=0.05
+    )  # the sampling noise, 1 / (2 sqrt(density))
+    turned = [cloud(wedge(), 2000) @ rotation(angle) for angle in (-0.2, 0.0, 0.2)]
+    clouds = {str(i): Cloud(points, torch.zeros(0, 3)) for i, points in enumerate([*turned, turned[1] * 1.1 + 0.02])}
+    assert baselines.best_constant(clouds, REGISTERED) != "3"
+
+
+def rotation(angle: float) -> torch.Tensor:
+    return torch.from_numpy(trimesh.transformations.rotation_matrix(angle, [0, 1, 0])[:3, :3]).float()
+
+
+@pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
+def test_the_visual_hull_is_what_the_silhouette_leaves(kind: type) -> None:
+    focal = 3.7 if kind is PerspectiveCamera else 1.4
+    pose = look_at_origin(torch.tensor([0.7]), torch.tensor([0.3]), 2.732)[0]
+    camera = kind(pose, torch.diag(torch.tensor([focal, focal, 1.0])))
+    coverage = render_mask(wedge(), camera, 64)
+    picture = Picture(np.zeros((64, 64, 3), np.uint8), coverage, camera)
+    hull = baselines.visual_hull(picture, Protocol(resolution=48))
+    assert hull.is_watertight
+    assert hull.volume > 2 * wedge().volume
+    assert np.abs(hull.bounds).max() <= 0.6 + 1e-3
+    assert contains(hull, cloud(wedge(), 2000).double().numpy() * 0.97).mean() > 0.99
+    again = render_mask(hull, camera, 64) >= 0.5
+    assert (again & (coverage >= 0.5)).sum() / (again | (coverage >= 0.5)).sum() > 0.95
+
+
+class Ball(Field):
+    """A ball of radius 0.4, without weights."""
+
+    def __init__(self) -> None:
+        self.sdf_head = Linear(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+
+    def sdf(self, points: torch.Tensor) -> torch.Tensor:
+        return points.norm(dim=-1) - 0.4
+
+
+def test_a_sphere_measured_against_itself_at_128() -> None:
+    """Within the sampling noise, 1 / (2 sqrt(points a unit of area)): 0.0041 x 10 of accuracy, as in the facts of the paper."""
+    protocol, area = Protocol(), 4 * math.pi * 0.4**2
+    truth = 0.4 * torch.nn.functional.normalize(torch.randn(30_000, 3), dim=-1)
+    mesh = protocol.mesh(Ball())
+    found = measure(mesh, known(truth), protocol).values
+    assert found["accuracy"] == pytest.approx(0.5 * math.sqrt(area / 30_000), rel=0.02)
+    assert found["coverage"] == pytest.approx(0.5 * math.sqrt(area / 100_000), rel=0.02)
+    voxel = 1.2 / 128
+    assert np.abs(mesh.bounds.mean(0)).max() < 0.1 * voxel
+    assert np.abs(np.ptp(mesh.bounds, axis=0) - 0.8).max() < 0.1 * voxel
+    shifted = measure(Protocol(placement="authors").mesh(Ball()), known(truth), protocol).values
+    assert shifted["accuracy"] == pytest.approx(0.0067, abs=3e-4)  # as the released code measures it
 
 
 def test_authors_placement_shifts_and_shrinks() -> None:
-    class Ball(Field):
-        def __init__(self) -> None:
-            self.sdf_head = Linear(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
-
-        def sdf(self, points: torch.Tensor) -> torch.Tensor:
-            return points.norm(dim=-1) - 0.4  # without weights
-
     exact, authors = (Protocol(resolution=64, placement=p).mesh(Ball()) for p in ("exact", "authors"))
     np.testing.assert_allclose(exact.bounds, [[-0.4] * 3, [0.4] * 3], atol=1e-3)
     assert exact.volume == pytest.approx(4 / 3 * math.pi * 0.4**3, rel=0.01)
@@ -88,13 +134,34 @@ def cloud(mesh: trimesh.Trimesh, count: int, seed: int = 1) -> torch.Tensor:
 def test_registration_undoes_a_rigid_motion_and_nothing_else() -> None:
     moved = wedge().apply_transform(trimesh.transformations.rotation_matrix(0.2, [1, 2, 3])).apply_translation([0.05, 0, 0.03])
     truth = cloud(wedge(), 4000)
-    here, there = measure("a", wedge(), truth, PROTOCOL), measure("a", moved, truth, PROTOCOL)
-    registered = measure("a", moved, truth, REGISTERED)
-    assert there.chamfer > 2 * here.chamfer
-    assert registered.chamfer == pytest.approx(here.chamfer, rel=0.03)
-    larger = measure("a", wedge().apply_scale(1.3), truth, REGISTERED)
-    assert larger.chamfer > 1.5 * here.chamfer
-    assert summarize([registered], REGISTERED)["protocol"]["icp_iterations"] == 50
+    here, there = chamfer(wedge(), truth, PROTOCOL), chamfer(moved, truth, PROTOCOL)
+    registered = chamfer(moved, truth, REGISTERED)
+    assert there > 2 * here
+    assert registered == pytest.approx(here, rel=0.03)
+    assert chamfer(wedge().apply_scale(1.3), truth, REGISTERED) > 1.5 * here
+    assert summarize([], REGISTERED)["protocol"]["icp_iterations"] == 50
+
+
+def test_each_alignment_forgives_what_it_says() -> None:
+    truth, here = cloud(wedge(), 4000), chamfer(wedge(), cloud(wedge(), 4000), PROTOCOL)
+    changed = {
+        "yaw": wedge().apply_transform(trimesh.transformations.rotation_matrix(2.0, [0, 1, 0])),
+        "scale": wedge().apply_scale(0.6).apply_translation([0.2, 0, -0.1]),
+        "anisotropic": wedge().apply_scale([0.6, 1.5, 1]).apply_translation([0.2, 0, -0.1]),
+    }
+    for change, mesh in changed.items():
+        assert chamfer(mesh, truth, PROTOCOL) > 3 * here
+        forgiven = {name: chamfer(mesh, truth, dataclasses.replace(PROTOCOL, alignment=name)) for name in changed}
+        assert forgiven[change] == pytest.approx(here, rel=0.15)
+        assert all(
+            error > 2 * here
+            for name, error in forgiven.items()
+            if (name, change) != ("anisotropic", "scale") and name != change
+        )
+    both = changed["yaw"].copy().apply_transform(trimesh.transformations.rotation_matrix(0.1, [1, 0, 0]))
+    assert chamfer(both, truth, dataclasses.replace(REGISTERED, alignment="yaw")) == pytest.approx(here, rel=0.05)
+    with pytest.raises(ValueError, match="anisotropic, got mirror"):
+        Protocol(alignment="mirror")
 
 
 def test_aligned_clouds_keep_their_points_and_empty_ones_stay() -> None:
@@ -114,23 +181,6 @@ def test_aligned_clouds_keep_their_points_and_empty_ones_stay() -> None:
     assert len(REGISTERED.align(nothing, truth)) == 0
 
 
-def test_baselines_are_registered_like_the_model() -> None:
-    away = torch.tensor([0.1, -0.05, 0.08])
-    truths = [cloud(ball(0.5), 5000) + away, cloud(ball(0.5), 5000, seed=2) - away]
-    assert baselines.sphere(truths, PROTOCOL)["coverage"] > 0.05
-    registered = baselines.sphere(truths, REGISTERED)
-    assert registered["coverage"] < 1e-3
-    assert registered["accuracy"] == pytest.approx(
-        baselines.sphere([t - s * away for t, s in zip(truths, (1, -1), strict=True)], PROTOCOL)["accuracy"], rel=0.02
-    )
-    assert registered["objects"] == 2
-    wedges = [cloud(wedge(), 3000) + away, cloud(wedge(), 3000, seed=2) - away]
-    candidates = {"ball": cloud(ball(0.3), 3000), "wedge": cloud(wedge(), 3000, seed=3)}
-    best = baselines.best_constant(candidates, wedges, REGISTERED)
-    assert best["name"] == "wedge"
-    assert best["accuracy"] < 0.3 * baselines.best_constant(candidates, wedges, PROTOCOL)["accuracy"]
-
-
 def test_large_splits_have_a_part_of_them_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     class Source:
         names = [f"{i}/image/0000.png" for i in range(1000)]
@@ -143,18 +193,14 @@ def test_large_splits_have_a_part_of_them_looked_at(monkeypatch: pytest.MonkeyPa
             self.asked.append(index)
             return np.full((5, 3), index, np.float32)
 
+        def picture(self, index: int) -> Picture:
+            return FREE
+
     source = Source()
     clouds = _clouds(type("Dataset", (), {"source": source})(), PROTOCOL)
     assert len(clouds) == len(source.asked) == baselines.CANDIDATES
     assert (source.asked[0], source.asked[-1]) == (0, 999)
     assert np.ptp(np.diff(source.asked)) <= 1
-    tried = []
-    score = baselines._score
-    monkeypatch.setattr(baselines, "_score", lambda c, t, p: tried.append((len(c), len(t))) or score(c, t, p))
-    truths = [torch.rand(20, 3)] * 200
-    found = baselines.best_constant({"a": torch.rand(3000, 3), "b": torch.rand(3000, 3) + 1}, truths, PROTOCOL)
-    assert (found["name"], found["objects"]) == ("a", 200)
-    assert tried == [(1000, 64), (1000, 64), (3000, 200)]
 
 
 def test_the_side_view_has_large_and_distant_truths_in_sight() -> None:

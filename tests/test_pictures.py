@@ -1,8 +1,22 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sdfsrn.pictures import AGREED, EXTRA, GAP, MISSED, PALETTE, colorize_depth, gallery, overlay, short_name, strip, to_picture
+from sdfsrn.pictures import (
+    AGREED,
+    EXTRA,
+    GAP,
+    MISSED,
+    PALETTE,
+    colorize_depth,
+    gallery,
+    overlay,
+    short_name,
+    strip,
+    to_picture,
+    write_loop,
+)
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -40,6 +54,39 @@ def test_strip_sets_pictures_side_by_side():
     assert np.asarray(result)[15, 27].tolist() == [90] * 3
     with pytest.raises(ValueError, match="at least one"):
         strip([])
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("webp", 25), ("gif", 2)])
+def test_loop_keeps_its_frames_and_goes_round_for_ever(tmp_path, suffix, tolerance):
+    colors = [RED, GREEN, BLUE, (255, 255, 255)]
+    frames = [plain(32, 48, 255) for _ in colors]
+    for frame, color in zip(frames, colors, strict=True):
+        frame[8:24, 8:40] = color
+    write_loop(frames, tmp_path / f"a.{suffix}", seconds=2)
+    with Image.open(tmp_path / f"a.{suffix}") as loop:
+        assert (loop.n_frames, loop.size, loop.info["loop"]) == (4, (48, 32), 0)
+        for i, frame in enumerate(frames):
+            loop.seek(i)
+            loop.load()
+            assert loop.info["duration"] == 500
+            assert abs(np.asarray(loop.convert("RGB")).astype(int) - frame)[:, 12:36].mean() < tolerance
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif"])
+def test_loops_of_any_colours_are_small(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 24, 3), np.uint8)
+    frames = [np.full((192, 192, 3), 255, np.uint8) for _ in noise]
+    for frame, patch in zip(frames, noise, strict=True):
+        frame[48:144, 48:144] = patch.repeat(4, 0).repeat(4, 1)
+    write_loop(frames, tmp_path / f"a.{suffix}")
+    assert (tmp_path / f"a.{suffix}").stat().st_size < 300_000
+
+
+def test_loop_refuses_other_formats_and_no_frames(tmp_path):
+    with pytest.raises(ValueError, match=r"\.webp or \.gif, got 1 frames and .*a\.png"):
+        write_loop([plain(4, 4)], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="got 0 frames"):
+        write_loop([], tmp_path / "a.gif")
 
 
 def test_gallery_places_every_picture_in_its_cell():

@@ -1,23 +1,25 @@
-"""What one can score without looking at the picture: the numbers a trained model has to beat."""
+"""What one can score without learning, or without looking at the picture: the numbers a trained model has to beat."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.functional.pointcloud import chamfer_distance, nearest_distance
-from sdfsrn.meshes import sample_surface
+from sdfsrn.data.views import Picture
+from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.measuring import Cloud
 from sdfsrn.protocol import Protocol
 
 CANDIDATES = 32  # shapes tried as the best constant one
-OBJECTS = 256  # truths that are enough for the mean of a baseline
-_THIN, _FEW = 1000, 64  # points and truths that are enough to tell candidates apart
+OBJECTS = 64  # objects that are enough for the mean of a baseline
+_THIN = 1000  # points that are enough to tell candidates apart
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -29,43 +31,43 @@ def spread(count: int, most: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
 
 
-def sphere(truths: Sequence[Float[Tensor, "n 3"]], protocol: Protocol, radius: float = 0.5) -> dict[str, Any] | None:
-    """Mean accuracy and coverage of the sphere that training starts from, registered as the protocol says.
+def sphere(radius: float = 0.5) -> trimesh.Trimesh:
+    """The sphere that training starts from."""
+    return trimesh.creation.icosphere(5, radius)
 
-    With `objects`, the number of truths it was measured against; None without any. The coverage is exact, | |x - c| - r |.
+
+def best_constant(candidates: Mapping[str, Cloud], protocol: Protocol) -> str | None:
+    """The name of the candidate with the least mean Chamfer distance to the other ones; None without any.
+
+    Registered as the protocol says, on thinned clouds (in random order). With shapes of the validation split as candidates
+    it bounds what can be scored by a method that ignores its input, without having seen the test's truths.
     """
-    truths = [truth for truth in truths if len(truth)]
-    if not truths:
+    names = list(candidates)
+    if not names:
         return None
-    surface = torch.from_numpy(sample_surface(trimesh.creation.icosphere(5, radius), 10_000)[0]).float()
-    cloud = torch.cat([surface, surface.new_zeros(1, 3)])  # the centre moves along, it is no part of the surface
-    scores = []
-    for truth in truths:
-        moved, center = protocol.align(cloud, truth).split([len(surface), 1])
-        coverage = ((truth - center).norm(dim=-1) - radius).abs().mean()
-        scores.append((nearest_distance(moved, truth).mean(), coverage))
-    accuracy, coverage = torch.tensor(scores).mean(0).tolist()
-    return {"accuracy": accuracy, "coverage": coverage, "objects": len(truths)}
+    clouds = [candidates[name].points[:_THIN] for name in names]
+    error = np.zeros((len(names), len(names)))
+    for i, cloud in enumerate(clouds):
+        for j in range(i):
+            distances = chamfer_distance(protocol.align(clouds[j], cloud), cloud)
+            error[i, j] = error[j, i] = float(sum(distances))
+    return names[int(error.sum(1).argmin())]
 
 
-def best_constant(
-    candidates: Mapping[str, Float[Tensor, "n 3"]], truths: Sequence[Float[Tensor, "n 3"]], protocol: Protocol
-) -> dict[str, Any] | None:
-    """The one cloud (in random order) with the lowest mean Chamfer distance to the truths: name, mean accuracy, coverage.
+def visual_hull(picture: Picture, protocol: Protocol) -> trimesh.Trimesh:
+    """All of the grid's cube that falls into the picture's silhouette: what is left without knowledge of depth.
 
-    Registered as the protocol says. Chosen, on thinned clouds and evenly spaced truths, with the truths in sight, so that it
-    bounds what any method can score that ignores its input and gives one of the candidates. With `objects`, the number of
-    truths it was measured against. None if either side is empty.
+    Closed; its outline runs where half of a pixel would be covered.
     """
-    truths = [truth for truth in truths if len(truth)]
-    if not truths or not candidates:
-        return None
-    thin = [truths[i][:_THIN] for i in spread(len(truths), _FEW)]
-    name = min(candidates, key=lambda name: sum(_score(candidates[name][:_THIN], thin, protocol)))
-    accuracy, coverage = _score(candidates[name], truths, protocol)
-    return {"name": name, "accuracy": accuracy, "coverage": coverage, "objects": len(truths)}
+    camera = type(picture.camera)(*(value[None] for value in picture.camera))
+    coverage = torch.from_numpy(picture.coverage)[None, None]
 
+    def outside(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        uv, depth = camera.project(points[None])
+        screen = camera.screen(uv)[None]
+        covered = F.grid_sample(coverage, screen, padding_mode="zeros", align_corners=False)[0, 0, 0]
+        return 0.5 - torch.where(depth[0] > 0, covered, 0)
 
-def _score(cloud: Float[Tensor, "n 3"], truths: Sequence[Float[Tensor, "n 3"]], protocol: Protocol) -> tuple[float, float]:
-    scores = torch.tensor([chamfer_distance(protocol.align(cloud, truth), truth) for truth in truths])
-    return float(scores[:, 0].mean()), float(scores[:, 1].mean())
+    grid = sdf_grid(outside, protocol.resolution, protocol.low, protocol.high)
+    vertices, faces = marching_cubes(grid, protocol.low, protocol.high, protocol.placement)
+    return trimesh.Trimesh(vertices, faces, process=False)

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn.cli import build, command, load_model, load_protocol, pick_device, seed_everything
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.data.views import ViewsDataset
 from sdfsrn.evaluation import evaluate as evaluate_split
+from sdfsrn.inference import refine
+from sdfsrn.models.field import Field
+from sdfsrn.results import complaint
+from sdfsrn.structures import Views
+from sdfsrn.system import SDFSRN
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
-    """Evaluate as configured; the summary."""
+    """Evaluate as configured; the summary.
+
+    Raises:
+        ValueError: some objects could not be measured, after everything else was, and was written.
+    """
     seed_everything(config.seed)
     model, trained = load_model(config)
     datamodule = _datamodule(config, trained)
     datamodule.prepare()
-    return evaluate_split(
+    summary = evaluate_split(
         model.to(pick_device(config.accelerator)),
-        datamodule.dataset(config.split),
+        ViewsDataset(datamodule.source(config.split), None, datamodule.background),
         load_protocol(config.protocol, trained),
         pathlib.Path(config.paths.output),
         config.mesh_formats,
         config.limit,
-        reference=datamodule.dataset("val"),
+        reference=_reference(datamodule),
+        refine=_refinement(config),
     )
+    if lost := complaint(summary):
+        raise ValueError(lost)
+    return summary
+
+
+def _reference(datamodule: ViewsDataModule) -> ViewsDataset | None:
+    try:
+        return ViewsDataset(datamodule.source("val"), None, datamodule.background)
+    except ValueError as error:
+        log.warning("There is no best constant shape without a validation split: %s", error)
+        return None
+
+
+def _refinement(config: DictConfig) -> Callable[[SDFSRN, Views], Field] | None:
+    if not config.test_time_optimization:
+        return None
+    return lambda model, views: refine(model, views, config.optimization.steps, config.optimization.lr, config.seed).field
 
 
 def _datamodule(config: DictConfig, trained: dict[str, Any]) -> ViewsDataModule:

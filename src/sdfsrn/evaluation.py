@@ -1,49 +1,56 @@
-"""Measuring a trained model on a split: a row an object, a summary with baselines, meshes and a gallery."""
+"""Measuring a trained model on a split: a row an object, a summary with baselines, meshes and pictures.
+
+Written into the output folder:
+
+    metrics.csv                 a row an object; metrics_before.csv: before test-time optimization, if that was asked for
+    summary.json                statistics over objects, counts, protocol, version, baselines
+    meshes/<number>_<name>.*    predictions, world frame
+    truth/<number>_<name>.ply   true points, at most 10,000
+    pictures/<number>_<name>.png   input, rendered RGB, mask, depth and normals, side by side
+    gallery.png, turntable.png  the first objects
+    report.html                 all of it to look at, in one file, with the best, middle and worst objects in 3D
+"""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
 import logging
-import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import trimesh
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
 from sdfsrn import baselines
 from sdfsrn.callbacks.pictures import HEADINGS, view_pictures
-from sdfsrn.data.views import ViewsDataset, collate_views
-from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.data.preload import PreloadedSource
+from sdfsrn.data.views import ViewsDataset, collate_views, known_shape
+from sdfsrn.files import write_atomically
+from sdfsrn.measuring import Cloud, Measurement, Prediction, Truth, measure, metric_names, read_truth
 from sdfsrn.meshes import write_mesh
+from sdfsrn.models.field import Field
 from sdfsrn.pictures import gallery, short_name, strip
 from sdfsrn.protocol import Protocol
 from sdfsrn.rendering import orbit_camera, render_mesh, render_points, turntable
+from sdfsrn.reporting import report_evaluation
+from sdfsrn.results import Row, show, statistics, summarize, write_rows
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
 log = logging.getLogger(__name__)
 PICTURED = 24  # objects in the gallery
+SHOWN_POINTS = 10_000  # of a truth, in its file
 
 
-class Row(NamedTuple):
-    """One object of `metrics.csv`; distances in the world's unit, NaN for a failure."""
+class Baseline(NamedTuple):
+    """A shape for any object, that a model has to beat."""
 
-    name: str
-    accuracy: float
-    coverage: float
-    chamfer: float
-    status: str  # ok, or why it could not be measured
-    vertices: int
-    faces: int
+    predict: Callable[[Truth], Prediction]
+    notes: dict[str, Any]
 
 
 def evaluate(
@@ -54,91 +61,56 @@ def evaluate(
     formats: Sequence[str] = ("ply", "obj", "glb"),
     limit: int | None = None,
     reference: ViewsDataset | None = None,
+    refine: Callable[[SDFSRN, Views], Field] | None = None,
 ) -> dict[str, Any]:
-    """Reconstruct and measure every picture of a split; the best constant shape is one of the `reference` split's.
+    """Reconstruct and measure every picture of a split; writes the files above, shows the summary, and returns it.
 
-    Writes `metrics.csv` (a row an object), `summary.json`, `meshes/<number>_<name>.<format>`, `gallery.png` and
-    `turntable.png` of the first objects into `output`, shows the summary as a table, and returns it.
+    Whatever cannot be read or reconstructed is a row with its reason; the rest is measured. The best constant shape is one
+    of the `reference` split's; `refine` gives the field of one object in place of the model's (test-time optimization).
     """
     model.eval()
-    (output / "meshes").mkdir(parents=True, exist_ok=True)
+    dataset = _unpacked(dataset)
     count = min(len(dataset), limit or len(dataset))
-    rows, truths, pictures, strips = [], [], [], []
-    measured_against = set(baselines.spread(count, baselines.OBJECTS))
+    rivals = _baselines(reference, protocol)
+    against = set(baselines.spread(count, baselines.OBJECTS))
+    rows, before, pictures, strips = [], [], [], []
+    scores: dict[str, list[Row]] = {name: [] for name in rivals}
     for index in tqdm(range(count), "Evaluating", unit="object"):
-        views = model.transfer_batch_to_device(collate_views([dataset[index]]), model.device, 0)
         name = short_name(dataset.source.names[index])
-        with torch.no_grad():
-            mesh = protocol.mesh(model(views.image), color=True)
-        truth = protocol.truth(views.points[0].cpu())
-        rows.append(measure(name, mesh, truth, protocol))
-        if index in measured_against:
-            truths.append(truth)
-        if len(mesh.faces):
-            for suffix in formats:
-                write_mesh(mesh, output / "meshes" / f"{index:04d}_{name}.{suffix}")
+        try:
+            views = model.transfer_batch_to_device(collate_views([dataset[index]]), model.device, 0)
+            truth = read_truth(dataset.source, index, protocol)
+        except ValueError as error:
+            rows.append(Row(index, name, f"unreadable: {error}", {}))
+            before.append(rows[-1])
+            continue
+        stem = f"{index:04d}_{name}"
+        mesh, found = _predict(model, views, truth, protocol, refine)
+        written = stem if len(mesh.faces) and _write_meshes(mesh, output / "meshes" / stem, formats) else ""
+        rows.append(Row(index, name, found.status, found.values, len(mesh.vertices), len(mesh.faces), written))
+        if refine is not None:
+            start, found = _predict(model, views, truth, protocol)
+            before.append(Row(index, name, found.status, found.values, len(start.vertices), len(start.faces)))
+        if index in against:
+            for rival, baseline in rivals.items():
+                scores[rival].append(Row(index, name, *measure(baseline.predict(truth), truth, protocol)))
+        seen = view_pictures(model, views)[0]
+        _save(strip(seen), output / "pictures" / f"{stem}.png")
+        _write_truth(truth.points, output / "truth" / f"{stem}.ply")
         if index < PICTURED:
-            pictures.append([*view_pictures(model, views)[0], *mesh_pictures(mesh, truth, views)])
+            pictures.append((rows[-1], [*seen, *mesh_pictures(mesh, truth.points, views)]))
             strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
-    _write(rows, output)
-    _draw(rows, pictures, strips, output)
-    found = {
-        "untrained sphere": baselines.sphere(truths, protocol),
-        "best constant shape": baselines.best_constant(_clouds(reference, protocol), truths, protocol),
-    }
-    summary = summarize(rows, protocol) | {"baselines": {name: line for name, line in found.items() if line is not None}}
-    (output / "summary.json").write_text(json.dumps(summary, indent=2))
+    _draw(pictures, strips, output)
+    write_rows(rows, metric_names(protocol), output / "metrics.csv")
+    summary = summarize(rows, protocol)
+    if refine is not None:
+        write_rows(before, metric_names(protocol), output / "metrics_before.csv")
+        summary["before_optimization"] = statistics(before, protocol.seed)
+    summary["baselines"] = _scored(rivals, scores, protocol)
+    write_atomically(output / "summary.json", json.dumps(summary, indent=2).encode())
+    log.info("Wrote %s", report_evaluation(output, rows, summary))
     show(summary)
-    log.info("Wrote %s", output)
     return summary
-
-
-def measure(name: str, mesh: trimesh.Trimesh, truth: Tensor, protocol: Protocol) -> Row:
-    """Accuracy and coverage of a mesh, registered as the protocol says.
-
-    An empty mesh is a failure, an object without truth is not measured.
-    """
-    status, accuracy, coverage = "ok", math.nan, math.nan
-    if len(mesh.faces) == 0:
-        status = "failure: no surface"
-    elif len(truth) == 0:
-        status = "no ground truth"
-    else:
-        predicted = protocol.align(protocol.sample(mesh), truth)
-        accuracy, coverage = (float(d) for d in chamfer_distance(predicted, truth))
-    return Row(name, accuracy, coverage, (accuracy + coverage) / 2, status, len(mesh.vertices), len(mesh.faces))
-
-
-def summarize(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
-    """Means over the measured objects, counts, and the protocol."""
-    from sdfsrn import __version__
-
-    measured = [row for row in rows if row.status == "ok"]
-    means = {
-        name: float(np.mean([getattr(row, name) for row in measured])) if measured else None
-        for name in ("accuracy", "coverage", "chamfer")
-    }
-    return {
-        **means,
-        **{f"{name}_x10": None if value is None else 10 * value for name, value in means.items()},
-        "objects": len(rows),
-        "measured": len(measured),
-        "failures": sum(row.status.startswith("failure") for row in rows),
-        "protocol": dataclasses.asdict(protocol),
-        "version": __version__,
-    }
-
-
-def show(summary: dict[str, Any]) -> None:
-    """The summary as a table."""
-    table = Table("", "accuracy", "coverage", "accuracy x10", "coverage x10", title="Mean Chamfer distances (lower is better)")
-    lines = {"this model": summary, **summary["baselines"]}
-    for name, line in lines.items():
-        raw = [line["accuracy"], line["coverage"]]
-        if None not in raw:
-            table.add_row(name, *(f"{x:.4f}" for x in raw), *(f"{10 * x:.3f}" for x in raw))
-    table.caption = f"{summary['measured']} of {summary['objects']} objects measured, {summary['failures']} failures"
-    Console().print(table)
 
 
 def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np.ndarray]:
@@ -147,6 +119,63 @@ def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np
     side = orbit_camera(_cube(truth), azimuth=215, elevation=20)
     aside = render_mesh(mesh, side, 160)
     return [render_mesh(mesh, camera, 160).color, aside.color, aside.normals, render_points(truth.numpy(), side, 160)]
+
+
+def _predict(
+    model: SDFSRN,
+    views: Views,
+    truth: Truth,
+    protocol: Protocol,
+    refine: Callable[[SDFSRN, Views], Field] | None = None,
+) -> tuple[trimesh.Trimesh, Measurement]:
+    """The mesh, without faces if it is a failure, and its measures."""
+    try:
+        with torch.no_grad():
+            field = model(views.image) if refine is None else refine(model, views)
+            mesh = protocol.mesh(field, color=True)
+    except ValueError as error:  # the field is not finite
+        return trimesh.Trimesh(), Measurement(f"failure: {error}", {})
+    found = measure(mesh, truth, protocol)
+    return (trimesh.Trimesh() if found.status.startswith("failure") else mesh), found
+
+
+def _unpacked(dataset: ViewsDataset) -> ViewsDataset:
+    """Pictures as they are stored, read one by one, so that a bad one does not stop the others."""
+    source = dataset.source
+    source = source.source if isinstance(source, PreloadedSource) else source
+    return ViewsDataset(source, None, dataset.background)
+
+
+def _baselines(reference: ViewsDataset | None, protocol: Protocol) -> dict[str, Baseline]:
+    ball, clouds = baselines.sphere(), _clouds(reference, protocol)
+    found = {"untrained sphere": Baseline(lambda truth: ball, {})}
+    name = baselines.best_constant(clouds, protocol)
+    if name is not None:
+        constant = clouds[name]
+        found["best constant shape"] = Baseline(lambda truth: constant, {"name": name, "chosen_from": len(clouds)})
+    found["visual hull"] = Baseline(lambda truth: baselines.visual_hull(truth.views[0], protocol), {})
+    return found
+
+
+def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Cloud]:
+    """Clouds of some pictures of a split, evenly spaced over it: candidates for the best constant shape."""
+    if dataset is None:
+        return {}
+    source, found = dataset.source, {}
+    for i in baselines.spread(len(source), baselines.CANDIDATES):
+        points = protocol.truth(torch.from_numpy(source.points(i)))
+        if len(points):
+            found[short_name(source.names[i])] = Cloud(points, torch.from_numpy(known_shape(source).normals(i))[: len(points)])
+    return found
+
+
+def _scored(rivals: dict[str, Baseline], scores: dict[str, list[Row]], protocol: Protocol) -> dict[str, Any]:
+    """Statistics of the baselines that could be measured."""
+    return {
+        name: statistics(scores[name], protocol.seed) | {"objects": len(scores[name])} | baseline.notes
+        for name, baseline in rivals.items()
+        if any(row.values for row in scores[name])
+    }
 
 
 def _cube(points: Tensor) -> trimesh.Trimesh:
@@ -158,28 +187,33 @@ def _cube(points: Tensor) -> trimesh.Trimesh:
     return cube.apply_translation(((low + high) / 2).numpy())
 
 
-def _clouds(dataset: ViewsDataset | None, protocol: Protocol) -> dict[str, Tensor]:
-    """Clouds of some pictures of a split, evenly spaced over it: candidates for the best constant shape."""
-    if dataset is None:
-        return {}
-    source = dataset.source
-    chosen = baselines.spread(len(source), baselines.CANDIDATES)
-    clouds = {short_name(source.names[i]): torch.from_numpy(source.points(i)) for i in chosen}
-    return {name: protocol.truth(cloud) for name, cloud in clouds.items() if len(cloud)}
+def _write_meshes(mesh: trimesh.Trimesh, stem: pathlib.Path, formats: Sequence[str]) -> bool:
+    for suffix in formats:
+        write_mesh(mesh, stem.with_name(f"{stem.name}.{suffix}"))
+    return len(formats) > 0
 
 
-def _write(rows: Sequence[Row], output: pathlib.Path) -> None:
-    with (output / "metrics.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+def _write_truth(points: Tensor, path: pathlib.Path) -> None:
+    if len(points):
+        write_atomically(path, trimesh.PointCloud(points[:SHOWN_POINTS].numpy()).export(file_type="ply"))
 
 
-def _draw(rows: Sequence[Row], pictures: list, strips: list, output: pathlib.Path) -> None:
+def _save(picture: Any, path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def _draw(pictures: list[tuple[Row, list]], strips: list, output: pathlib.Path) -> None:
     headings = [*HEADINGS, "mesh", "another side", "normals", "truth"]
     captions = [
-        f"{row.name}   accuracy x10 {10 * row.accuracy:.3f}   coverage x10 {10 * row.coverage:.3f}   {row.status}"
-        for row in rows[: len(pictures)]
+        "   ".join(
+            [
+                row.name,
+                *(f"{name} x10 {10 * row.values[name]:.3f}" for name in ("accuracy", "coverage") if name in row.values),
+                row.status,
+            ]
+        )
+        for row, _ in pictures
     ]
-    gallery(pictures, headings, captions, cell=128).save(output / "gallery.png")
-    gallery([[picture] for picture in strips], [""], captions, cell=1024).save(output / "turntable.png")
+    _save(gallery([cells for _, cells in pictures], headings, captions, cell=128), output / "gallery.png")
+    _save(gallery([[picture] for picture in strips], [""], captions, cell=1024), output / "turntable.png")

@@ -1,19 +1,26 @@
-"""From one image to a coloured mesh."""
+"""From one image to a coloured mesh; and, where the camera is known, to a latent code that fits the picture better."""
 
 from __future__ import annotations
 
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import trimesh
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from sdfsrn.data.views import Picture, composite, resize
 from sdfsrn.files import read_picture as read_picture_file
 from sdfsrn.functional.camera import OrthographicCamera
+from sdfsrn.models.field import Field
 from sdfsrn.protocol import Protocol
+from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
+
+REFINED_RAYS = 1024  # random ones of a picture, a step, as in training
 
 ImageLike = str | pathlib.Path | Image.Image | np.ndarray
 
@@ -53,6 +60,48 @@ def reconstruct(
     model.eval()
     with torch.no_grad():
         return protocol.mesh(model(picture[None].to(model.device)), color=True)
+
+
+class Refinement(NamedTuple):
+    """Latent codes that were adapted to their pictures."""
+
+    latent: Float[Tensor, "b l"]
+    field: Field  # of the adapted code
+    losses: list[float]  # before every step
+
+
+def refine(model: SDFSRN, views: Views, steps: int = 100, lr: float = 1e-3, seed: int = 0) -> Refinement:
+    """Fit the latent codes of some pictures, whose cameras are known, under the training losses; no weight changes.
+
+    Adam from the encoder's codes on, with new random rays every step; `views` hold all pixels. The same seed gives the same
+    codes, and leaves torch's random state alone. Last row of Table 3, arXiv:2010.10505.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng([views.image.device] if views.image.is_cuda else []), torch.enable_grad():
+        torch.manual_seed(seed)
+        latent = model.encoder(views.image).detach().requires_grad_()
+        optimizer, losses = torch.optim.Adam([latent], lr), []
+        for _ in range(steps):
+            part = _random_rays(views, REFINED_RAYS)
+            field = model.hypernetwork(latent)
+            march = model.raymarcher(field, part.camera.rays(part.uv))
+            loss, _ = model.losses(field, march, part)
+            latent.grad = torch.autograd.grad(loss, latent)[0]  # and no gradient is left on a weight
+            optimizer.step()
+            losses.append(loss.detach())
+    latent = latent.detach()
+    with torch.no_grad():
+        field = model.hypernetwork(latent)
+    model.train(was_training)
+    return Refinement(latent, field, [float(loss) for loss in losses])
+
+
+def _random_rays(views: Views, count: int) -> Views:
+    """The same pictures with some of their rays."""
+    rays = torch.randperm(views.uv.shape[1], device=views.uv.device)[:count]
+    names = ("uv", "color", "inside", "distance", "weight")
+    return views._replace(**{name: getattr(views, name)[:, rays] for name in names})
 
 
 def network_input(

@@ -1,7 +1,8 @@
-"""Pictures put together: depths and masks in colour, strips, a gallery with words. uint8 RGB on white, (h, w, 3)."""
+"""Pictures put together: depths and masks in colour, strips, loops, a gallery with words. uint8 RGB on white, (h, w, 3)."""
 
 from __future__ import annotations
 
+import io
 import pathlib
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from sdfsrn.files import write_atomically
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # of any size, so that several in one call may differ
 
@@ -77,6 +80,24 @@ def strip(pictures: Sequence[Picture]) -> Image.Image:
         canvas.paste(Image.fromarray(picture), (left, 0))
         left += picture.shape[1]
     return canvas
+
+
+def write_loop(frames: Sequence[Picture], path: pathlib.Path, seconds: float = 4.0) -> None:
+    """Frames of one size as an endless animation; `seconds` a round. The suffix of `path`, .webp or .gif, chooses the format.
+
+    All frames of a GIF share 64 colours, so that nothing flickers. The file appears whole or not at all. Raises ValueError
+    for another suffix and without frames.
+    """
+    if path.suffix not in (".webp", ".gif") or not frames:
+        raise ValueError(f"Expected frames and a path that ends in .webp or .gif, got {len(frames)} frames and {path}")
+    images = [Image.fromarray(frame) for frame in frames]
+    if path.suffix == ".gif":
+        palette = strip(frames).quantize(64)
+        images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    stream = io.BytesIO()
+    duration = round(1000 * seconds / len(frames))
+    images[0].save(stream, path.suffix[1:], save_all=True, append_images=images[1:], duration=duration, loop=0, quality=80)
+    write_atomically(path, stream.getvalue())
 
 
 def gallery(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,12 +11,19 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
+from sdfsrn.functional.alignment import Affine, box_alignment, identity, scale_alignment, yaw_alignment
 from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
 from sdfsrn.functional.pointcloud import icp
 from sdfsrn.meshes import sample_surface
 from sdfsrn.models.field import Field
 
 _MOVED = 10_000  # predicted points that are enough to find a rigid motion
+_ALIGNMENTS = {
+    "none": lambda predicted, truth: identity(truth),
+    "yaw": yaw_alignment,
+    "scale": scale_alignment,
+    "anisotropic": box_alignment,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +38,13 @@ class Protocol:
         placement: `exact`, or `authors` for the released code's misplaced vertices.
         seed: of the sampling.
         icp_iterations: to register a prediction with its truth by; 0 measures it where it is. Appendix B.2.
+        alignment: what is forgiven before that: `none`; `yaw`, a turn about the vertical axis; `scale`, size and place;
+            `anisotropic`, size along each axis and place. See `sdfsrn.functional.alignment`. Views are never aligned.
+        thresholds: of the F-scores, in the world's unit.
+        squared: squared Chamfer distances are measured as well.
+
+    Raises:
+        ValueError: an unknown alignment.
     """
 
     resolution: int = 128
@@ -40,6 +55,14 @@ class Protocol:
     placement: str = "exact"
     seed: int = 0
     icp_iterations: int = 0
+    alignment: str = "none"
+    thresholds: Sequence[float] = (0.01, 0.02, 0.05)
+    squared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.alignment not in _ALIGNMENTS:
+            raise ValueError(f"Expected protocol.alignment of {', '.join(_ALIGNMENTS)}, got {self.alignment}.")
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))  # configs hand over lists
 
     def mesh(self, field: Field, color: bool = False) -> trimesh.Trimesh:
         """The zero level set of one object's field as a closed mesh, without faces if there is none; world frame."""
@@ -57,20 +80,34 @@ class Protocol:
             return torch.zeros(0, 3)
         return torch.from_numpy(sample_surface(mesh, self.num_points, self.seed)[0]).float()
 
-    def truth(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    def truth(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "k 3"]:
         """The ground truth without padding, `num_truth` of its points at most."""
         points = points[points.isfinite().all(-1)]
         return points[: self.num_truth]
 
-    def align(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, "n 3"]:
-        """The predicted points (in random order) as they are measured: moved rigidly onto the truth if that is the protocol.
+    @property
+    def aligns(self) -> bool:
+        """Something is forgiven."""
+        return self.icp_iterations > 0 or self.alignment != "none"
 
-        On the truth's device. Clouds that are empty, or have no truth, stay as they are.
+    def register(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Affine:
+        """The map of a prediction (points in random order) to where it is measured: what the protocol forgives.
+
+        Clouds that are empty, or have no truth, stay where they are.
         """
         predicted = predicted.to(truth.device)
-        if self.icp_iterations == 0 or len(predicted) == 0 or len(truth) == 0:
-            return predicted
-        return icp(predicted[:_MOVED], truth, self.icp_iterations).apply(predicted)
+        if len(predicted) == 0 or len(truth) == 0:
+            return identity(truth)
+        found = _ALIGNMENTS[self.alignment](predicted, truth)
+        if self.icp_iterations > 0:
+            motion = icp(found.apply(predicted[:_MOVED]), truth, self.icp_iterations)
+            found = Affine(motion.rotation, motion.translation).after(found)
+        return found
+
+    def align(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, "n 3"]:
+        """The predicted points as they are measured, see `register`; on the truth's device."""
+        predicted = predicted.to(truth.device)
+        return self.register(predicted, truth).apply(predicted) if self.aligns else predicted
 
 
 @torch.no_grad()

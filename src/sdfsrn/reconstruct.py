@@ -7,6 +7,7 @@ import logging
 import pathlib
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import trimesh
@@ -16,11 +17,12 @@ from tqdm import tqdm
 from sdfsrn.cli import command, load_model, load_protocol, pick_device
 from sdfsrn.files import PICTURE_SUFFIXES
 from sdfsrn.inference import reconstruct as reconstruct_mesh
-from sdfsrn.meshes import write_mesh
-from sdfsrn.pictures import strip
+from sdfsrn.meshes import SUFFIXES, largest_component, write_mesh
+from sdfsrn.pictures import strip, write_loop
 from sdfsrn.rendering import turntable
 
 log = logging.getLogger(__name__)
+SIDES, FRAMES = 8, 24  # of a turntable: on the strip, in the animation
 
 
 def reconstruct(config: DictConfig) -> list[pathlib.Path]:
@@ -29,8 +31,11 @@ def reconstruct(config: DictConfig) -> list[pathlib.Path]:
     One unreadable picture among several is reported and the rest are done; then the exit status tells.
 
     Raises:
-        ValueError: no picture found, masks that don't pair up, or pictures that could not be reconstructed.
+        ValueError: a format that cannot be written, no picture found, masks that don't pair up, or pictures that could not
+            be reconstructed.
     """
+    check_formats("mesh_formats", config.mesh_formats, [suffix[1:] for suffix in SUFFIXES])
+    check_formats("turntable", config.turntable, ["png", "webp", "gif"])
     images = find_pictures(config.image, "image")
     masks = pair_masks(images, config.mask)
     model, trained = load_model(config)
@@ -47,15 +52,35 @@ def reconstruct(config: DictConfig) -> list[pathlib.Path]:
         if len(mesh.faces) == 0:
             failed.append(f"No surface was found for {image}.")
             continue
+        if config.largest_component:
+            mesh = largest_component(mesh)
         for suffix in config.mesh_formats:
             written.append(output / f"{image.stem}.{suffix}")
             write_mesh(mesh, written[-1])
-        written.append(output / f"{image.stem}_turntable.png")
-        strip(turntable(mesh)).save(written[-1])
+        written += write_turntable(mesh, output / f"{image.stem}_turntable", config.turntable)
     log.info("Wrote %d files to %s", len(written), output)
     if failed:
         raise ValueError(f"{len(failed)} of {len(images)} pictures could not be reconstructed: {' '.join(failed)}")
     return written
+
+
+def write_turntable(mesh: trimesh.Trimesh, path: pathlib.Path, formats: Sequence[str]) -> list[pathlib.Path]:
+    """The mesh from all around, as `path`.<format>: png is a strip of SIDES pictures, webp and gif are loops of FRAMES."""
+    written = [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
+    frames = turntable(mesh, FRAMES if set(formats) - {"png"} else SIDES) if formats else []
+    for file in written:
+        if file.suffix == ".png":
+            strip(frames[:: len(frames) // SIDES]).save(file)
+        else:
+            write_loop(frames, file)
+    return written
+
+
+def check_formats(key: str, formats: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, naming the config key, for a format that is not known."""
+    unknown = sorted(set(formats) - set(known))
+    if unknown:
+        raise ValueError(f"Expected {key} of {', '.join(known)}, got {', '.join(unknown)}.")
 
 
 def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:

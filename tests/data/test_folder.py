@@ -276,3 +276,28 @@ def test_training_never_opens_shapes(tmp_path: pathlib.Path) -> None:
     assert FolderSource(str(tmp_path), "train").points(0).shape == (0, 3)
     silhouette(tmp_path, split="val")
     assert FolderSource(str(tmp_path), "val").points(0).shape == (0, 3)
+
+
+def test_a_true_mesh_knows_its_normals_and_its_inside(tmp_path: pathlib.Path) -> None:
+    """In our world: boxes of three sides, one in the frame of PASCAL3D+, with corners that faces do not share."""
+    box = trimesh.creation.box((0.6, 0.2, 0.4))
+    loose = trimesh.Trimesh(box.triangles.reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False)
+    for convention, turn in (("nmr", np.eye(3)), ("pascal3d", CAD_TO_WORLD)):
+        silhouette(tmp_path, split="test", shape="true.ply", scale=1, convention=convention)
+        loose.export(tmp_path / "true.ply")
+        source = FolderSource(str(tmp_path), "test", num_points=500)
+        points, normals = source.points(0), source.normals(0)
+        height = (normals * points).sum(-1)  # of the plane over the middle: half a side
+        np.testing.assert_allclose(height, np.abs(normals @ turn) @ [0.3, 0.1, 0.2], atol=1e-6)
+        queries = np.random.default_rng(0).uniform(-0.4, 0.4, (2000, 3))
+        expected = (np.abs(queries @ turn) < [0.3, 0.1, 0.2]).all(1)
+        assert np.array_equal(source.occupancy(0, queries), expected)
+        loose.update_faces(np.arange(12) > 0)
+        loose.export(tmp_path / "true.ply")
+        assert FolderSource(str(tmp_path), "test").occupancy(0, queries) is None
+        loose = trimesh.Trimesh(box.triangles.reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False)
+    np.save(tmp_path / "true.npy", np.zeros((5, 3)) + 0.1)
+    silhouette(tmp_path, split="test", shape="true.npy", scale=1)
+    source = FolderSource(str(tmp_path), "test")
+    assert source.normals(0).shape == (0, 3)
+    assert source.occupancy(0, queries) is None

@@ -14,7 +14,7 @@ import scipy.io
 import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
+from scipy.spatial import KDTree, cKDTree
 
 import sdfsrn.data.pascal3d_release as release_module
 from sdfsrn.data.conventions import CAD_TO_WORLD
@@ -174,6 +174,16 @@ def _agreement(image: np.ndarray, mask: np.ndarray, band: float = 3.0) -> float:
     judged = mask.copy()
     judged[tuple(doubt[told].T)] = (difference[0] < difference[1])[told]
     return (judged & mask).sum() / (judged | mask).sum()
+
+
+def test_normals_stand_on_the_surface_that_the_points_make_up(sources: dict[str, Pascal3DSource]) -> None:
+    for source in sources.values():
+        points, normals = source.points(0), source.normals(0)
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
+        near = points[cKDTree(points).query(points, 2)[1][:, 1]] - points
+        along = np.abs((near * normals).sum(1)) / np.linalg.norm(near, axis=1).clip(1e-12)
+        assert np.median(along) < 0.15  # a half if they stood anywhere
+        assert len(source.normals(0)) == len(points)
 
 
 def test_truth_lies_in_the_crops_silhouette(sources: dict[str, Pascal3DSource]) -> None:

@@ -76,6 +76,34 @@ def test_evaluation_takes_one_view_a_model_and_a_fixed_part_of_its_points(balls:
     assert batch.points.isfinite().all(-1).sum(1).tolist() == [50, 40]
 
 
+def test_real_normals_belong_to_their_points_and_other_views_to_the_object(airplanes: pathlib.Path) -> None:
+    source = ShapeNetSource(str(airplanes), "airplane", "test", num_points=5000)
+    points, normals = source.points(1), source.normals(1)
+    file = np.load(airplanes / SYNSET / "f16" / "pointcloud.npz")
+    place = {tuple(point): i for i, point in enumerate(file["points"].astype(np.float32))}
+    expected = file["normals"][[place[tuple(point)] for point in points]]
+    np.testing.assert_allclose(normals, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+    others = source.other_views(1)
+    assert len(others) == 4
+    for view in [source.picture(1), *others]:
+        uv, _ = view.camera.project(torch.from_numpy(points))
+        pixel = ((view.camera.screen(uv) + 1) * 32).long()
+        assert view.coverage[pixel[:, 1], pixel[:, 0]].astype(bool).mean() > 0.97
+    poses = {tuple(view.camera.world_to_camera.flatten().tolist()) for view in [source.picture(1), *others]}
+    assert len(poses) == 5
+    assert len(ShapeNetSource(str(airplanes), "airplane", "train").normals(0)) == 0
+
+
+def test_normals_may_be_missing_but_not_wrong(balls: pathlib.Path) -> None:
+    source = ShapeNetSource(str(balls), "airplane", "val")
+    assert source.normals(0).shape == (0, 3)
+    assert len(source.other_views(0)) == 2
+    path = balls / SYNSET / "a" / "pointcloud.npz"
+    np.savez(path, points=np.load(path)["points"], normals=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"a/pointcloud\.npz"):
+        source.normals(0)
+
+
 def test_one_view_a_model_is_fixed_by_the_seed_and_the_model_alone(airplanes: pathlib.Path) -> None:
     def records(**options) -> dict[str, int]:
         return dict(ShapeNetSource(str(airplanes), "airplane", "train", views="one", **options).records)

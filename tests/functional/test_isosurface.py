@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,17 @@ def test_surface_that_leaves_the_cube_is_capped_at_its_sides():
     assert not opened.is_watertight
     on_the_ball = (abs(closed.vertices) < 1 - voxel / 1000).all(-1).sum()
     assert on_the_ball == (abs(opened.vertices) < 1 - voxel / 1000).all(-1).sum()
+
+
+def test_memory_is_bounded_by_one_more_grid():
+    grid = sdf_grid(box([0.0, 0.0, 0.0], [0.3, 0.3, 0.3]), 127)
+    tracemalloc.start()
+    try:
+        marching_cubes(grid)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * grid.nbytes  # the faces of this box take half a grid; of 512 intervals, an eighth
 
 
 @pytest.mark.parametrize("closed", [True, False])

@@ -105,6 +105,15 @@ def test_icp_finds_it_from_other_points_of_the_surface(seed: int) -> None:
     assert (icp(moved, target).apply(moved) - other).norm(dim=-1).mean() < 1e-3
 
 
+def test_a_cloud_on_its_target_is_left_alone_to_the_last_bit() -> None:
+    """Where a step can only add rounding errors, the best motion on the way is none."""
+    for seed in range(5):
+        found = icp(chair_points(seed, 300), chair_points(seed, 300))
+        assert found.error == found.start == 0
+        assert torch.equal(found.rotation, torch.eye(3, **DOUBLE))
+        assert torch.equal(found.translation, torch.zeros(3, **DOUBLE))
+
+
 def test_icp_never_makes_it_worse_and_more_steps_make_it_better() -> None:
     source, target = torch.rand(400, 3, **DOUBLE), torch.rand(300, 3, **DOUBLE) + 0.3
     before = math.inf

@@ -1,31 +1,54 @@
-"""What the model sees and makes, at every validation: pictures and a mesh, in the run's folder and to the loggers."""
+"""What the model sees and makes, at every validation: pictures and meshes, in the run's folder and to the loggers."""
 
 from __future__ import annotations
 
+import math
 import pathlib
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import trimesh
-from PIL import Image
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
+from sdfsrn.callbacks.media import log_media
 from sdfsrn.data.views import collate_views
-from sdfsrn.meshes import mesh_colors, write_mesh
+from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.meshes import write_mesh
+from sdfsrn.models import Field
 from sdfsrn.pictures import colorize_depth, gallery, overlay, short_name, to_picture
-from sdfsrn.structures import Views
+from sdfsrn.rendering import orbit_camera, render_mesh
+from sdfsrn.structures import March, Views
 from sdfsrn.system import SDFSRN
 
 HEADINGS = ("input", "rendered", "mask", "depth", "normals")
 
 
+class Prediction(NamedTuple):
+    """What a model makes of one validation object."""
+
+    name: str
+    pictures: list[np.ndarray]  # as HEADINGS names them
+    mesh: trimesh.Trimesh  # without faces if there is no surface
+    side: np.ndarray  # the mesh from another side than the input's
+    truth: Tensor  # (n, 3), world frame; n = 0 if it is not known
+    accuracy: float  # world unit; NaN without mesh or truth, like `coverage`
+    coverage: float
+    iou: float  # of the silhouettes in the input's view
+
+    @property
+    def caption(self) -> str:
+        """The name and what is known."""
+        numbers = {"accuracy": self.accuracy, "coverage": self.coverage, "IoU": self.iou}
+        return ", ".join([self.name, *(f"{name} {value:.3f}" for name, value in numbers.items() if not math.isnan(value))])
+
+
 class LogPictures(pl.Callback):
-    """At every validation: input, rendered RGB, mask, depth and normals of the first objects, and the first one's mesh.
+    """At every validation, of the first objects: input, rendered RGB, mask, depth and normals; meshes and what they measure.
 
     Args:
-        folder: `step_000100.png` and `step_000100.glb` are written there.
+        folder: `step_000100.png` and the first object's `step_000100.glb` are written there.
         num_objects: of the validation split.
     """
 
@@ -33,7 +56,6 @@ class LogPictures(pl.Callback):
         self.folder = pathlib.Path(folder)
         self.num_objects = num_objects
 
-    @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, pl_module: SDFSRN) -> None:
         """Draw and log."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
@@ -42,22 +64,44 @@ class LogPictures(pl.Callback):
         dataset = datamodule.dataset("val")
         count = min(self.num_objects, len(dataset))
         views = pl_module.transfer_batch_to_device(collate_views([dataset[i] for i in range(count)]), pl_module.device, 0)
-        rows = view_pictures(pl_module, views)
-        picture = gallery(rows, HEADINGS, [short_name(dataset.source.names[i]) for i in range(count)], cell=128)
-        mesh = pl_module.validation.mesh(pl_module(views.image[:1]), color=True)
+        names = [short_name(dataset.source.names[i]) for i in range(count)]
+        predictions = predict(pl_module, views, names)
+        rows = [[*p.pictures, p.side] for p in predictions]
+        picture = gallery(rows, (*HEADINGS, "mesh"), [p.caption for p in predictions], cell=128)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:06d}.png"
         picture.save(path)
-        if len(mesh.faces):
-            write_mesh(mesh, path.with_suffix(".glb"))
+        if len(predictions[0].mesh.faces):
+            write_mesh(predictions[0].mesh, path.with_suffix(".glb"))
         for logger in trainer.loggers:
-            _log(logger, picture, mesh, path, trainer.global_step)
+            log_media(logger, predictions, picture, trainer.global_step)
+
+
+@torch.no_grad()
+def predict(model: SDFSRN, views: Views, names: list[str]) -> list[Prediction]:
+    """What is logged of each object, measured as in the model's validation; `views` as `view_pictures` takes them."""
+    field, march = model.render(views)
+    found = march.sdf[..., -1] < 0
+    iou = (found & views.inside).sum(-1) / (found | views.inside).sum(-1)
+    predictions = []
+    for i, (name, pictures) in enumerate(zip(names, _draw(field, march, views), strict=True)):
+        mesh, truth = model.validation.mesh(field[i : i + 1], color=True), model.validation.truth(views.points[i])
+        accuracy = coverage = math.nan
+        if len(mesh.faces) and len(truth):
+            predicted = model.validation.align(model.validation.sample(mesh), truth)
+            accuracy, coverage = (float(distance) for distance in chamfer_distance(predicted, truth))
+        side = render_mesh(mesh, orbit_camera(mesh, 215, 20), 128).color
+        predictions.append(Prediction(name, pictures, mesh, side, truth.cpu(), accuracy, coverage, float(iou[i])))
+    return predictions
 
 
 @torch.no_grad()
 def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
     """A row of pictures an object, as HEADINGS names them; `views` must have all pixels of the images."""
-    field, march = model.render(views)
+    return _draw(*model.render(views), views)
+
+
+def _draw(field: Field, march: March, views: Views) -> list[list[np.ndarray]]:
     rays = views.camera.rays(views.uv)
     normals = torch.nn.functional.normalize(field.gradient(rays.at(march.surface_depth)), dim=-1)
     normals = normals @ views.camera.world_to_camera[..., :3].mT * torch.tensor([1.0, -1.0, -1.0], device=normals.device)
@@ -77,23 +121,3 @@ def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
         ]
         for i in range(len(depth))
     ]
-
-
-def _log(logger: Logger, picture: Image.Image, mesh: trimesh.Trimesh, path: pathlib.Path, step: int) -> None:
-    if isinstance(logger, TensorBoardLogger):
-        logger.experiment.add_image("val/pictures", np.asarray(picture), step, dataformats="HWC")
-        if len(mesh.faces):
-            vertices, faces = (
-                torch.from_numpy(np.array(mesh.vertices)).float()[None],
-                torch.from_numpy(np.array(mesh.faces))[None],
-            )
-            rgba = mesh_colors(mesh)
-            colors = None if rgba is None else torch.from_numpy(np.array(rgba[:, :3]))[None]
-            logger.experiment.add_mesh("val/mesh", vertices, colors, faces, global_step=step)
-    elif isinstance(logger, WandbLogger):
-        import wandb
-
-        media: dict[str, Any] = {"val/pictures": wandb.Image(picture)}
-        if len(mesh.faces):
-            media["val/mesh"] = wandb.Object3D(str(path.with_suffix(".glb")))
-        logger.experiment.log({**media, "trainer/global_step": step})

@@ -15,12 +15,13 @@ from sdfsrn.data.conventions import CONVENTIONS, crop_camera
 from sdfsrn.data.cropping import Box, crop_square, object_box
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.table import SPLITS, Record, collect, read_table
-from sdfsrn.data.views import Picture
+from sdfsrn.data.views import KnownShape, Picture
 from sdfsrn.files import read_npz, read_picture
+from sdfsrn.functional.surface import contains
 from sdfsrn.meshes import read_mesh, sample_surface
 
 
-class FolderSource:
+class FolderSource(KnownShape):
     """One split of a folder `root` with pictures, masks, shapes, and `cameras.csv`, or `cameras.json`, of the columns
 
         image       path below the root; PNG, JPEG, WebP ..., turned upright as its EXIF orientation says
@@ -113,6 +114,23 @@ class FolderSource:
         points = _surface_points(self.root / record.shape, self.num_points, self.seed)
         return (points @ CONVENTIONS[record.convention].to_world.T).astype(np.float32)
 
+    def normals(self, index: int) -> np.ndarray:
+        """Of points that were drawn from a mesh."""
+        record = self.records[index]
+        if self.split == "train" or not _is_mesh(self.root / record.shape):
+            return np.zeros((0, 3), np.float32)
+        normals = sample_surface(read_mesh(self.root / record.shape), self.num_points, self.seed)[1]
+        return (normals @ CONVENTIONS[record.convention].to_world.T).astype(np.float32)
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """Which points lie inside the true mesh, if that is watertight."""
+        record = self.records[index]
+        if self.split == "train" or not _is_mesh(self.root / record.shape):
+            return None
+        mesh = read_mesh(self.root / record.shape)
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
+        return contains(mesh, points @ CONVENTIONS[record.convention].to_world) if mesh.is_watertight else None
+
     def _read(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         """Colours (h, w, 3) uint8 and coverage (h, w) float32 of the whole, upright picture."""
         path = self.root / record.image
@@ -144,7 +162,7 @@ def _surface_points(path: pathlib.Path, count: int, seed: int) -> Float[np.ndarr
         points = read_npz(path, ["points"])["points"]
     elif path.suffix.lower() == ".npy":
         points = _read_array(path)
-    elif path.suffix.lower() == ".ply" and not _has_faces(path):
+    elif not _is_mesh(path):
         points = _read_cloud(path)
     else:
         return sample_surface(read_mesh(path), count, seed)[0]
@@ -152,6 +170,11 @@ def _surface_points(path: pathlib.Path, count: int, seed: int) -> Float[np.ndarr
     if not numbers or points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
         raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
     return points[np.random.default_rng(seed).permutation(len(points))[:count]].astype(np.float64)
+
+
+def _is_mesh(path: pathlib.Path) -> bool:
+    suffix = path.suffix.lower()
+    return path.is_file() and suffix not in (".npz", ".npy") and (suffix != ".ply" or _has_faces(path))
 
 
 def _read_array(path: pathlib.Path) -> np.ndarray:

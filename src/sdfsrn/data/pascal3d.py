@@ -14,7 +14,7 @@ from sdfsrn.data.conventions import CAD_TO_WORLD, pascal3d_rotation
 from sdfsrn.data.cropping import crop_square
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.pascal3d_release import LISTS, Pascal3DRelease, Viewpoint, describe
-from sdfsrn.data.views import Picture
+from sdfsrn.data.views import KnownShape, Picture
 from sdfsrn.files import read_npz, read_picture
 from sdfsrn.functional.camera import OrthographicCamera
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 DISTANCE = 2.5  # of the camera from the object's origin: where depth starts, of no other consequence
 
 
-class Pascal3DSource:
+class Pascal3DSource(KnownShape):
     """The objects of one split as square crops with weak-perspective cameras, in the canonical frame of appendix B.2.
 
     The crop's side is 1.2 times the longer side of the object's box, for cars 3 times its height. The world frame is the
@@ -90,6 +90,14 @@ class Pascal3DSource:
         _, _, side = window(record.box, self.release.category)
         return (record.viewpoint.scale * 2 / side * points @ CAD_TO_WORLD.T).astype(np.float32)
 
+    def normals(self, index: int) -> Float[np.ndarray, "n 3"]:
+        """Outward unit normals of the points; none in training."""
+        if self.split == "train":
+            return np.zeros((0, 3), np.float32)
+        path = self.release.cloud(self.records[index].cad_index)
+        normals = _cloud(path, "normals")[: self.num_points]
+        return (normals @ CAD_TO_WORLD.T).astype(np.float32)
+
 
 def weak_perspective(viewpoint: Viewpoint, left: float, top: float, side: float) -> OrthographicCamera:
     """The camera of a square crop, from the canonical frame: float32, without batch.
@@ -113,10 +121,10 @@ def window(box: tuple[float, float, float, float], category: str) -> tuple[float
 
 
 @functools.lru_cache(maxsize=32)
-def _cloud(path: pathlib.Path) -> np.ndarray:
-    points = read_npz(path, ["points"])["points"].astype(np.float64)
+def _cloud(path: pathlib.Path, name: str = "points") -> np.ndarray:
+    points = read_npz(path, [name])[name].astype(np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
-        raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
+        raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
     return points
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sdfsrn.data.views import Picture, Source, check_picture
+from sdfsrn.data.views import KnownShape, Picture, Source, check_picture, known_shape
 
 VERSION = 1  # raise it when the same pictures are packed differently
 _PROBES = 16  # pictures whose content tells the settings of a source
@@ -19,7 +19,7 @@ _PROBES = 16  # pictures whose content tells the settings of a source
 log = logging.getLogger(__name__)
 
 
-class PreloadedSource:
+class PreloadedSource(KnownShape):
     """The same pictures and points as `source`, from one array of bytes, which the processes of a loader share.
 
     Coverage is rounded to 255ths, none of which makes a free pixel a touched one, or an inside pixel an outside one, or the
@@ -62,6 +62,18 @@ class PreloadedSource:
     def points(self, index: int) -> np.ndarray:
         """As the source's."""
         return self.source.points(index)
+
+    def normals(self, index: int) -> np.ndarray:
+        """As the source's."""
+        return known_shape(self.source).normals(index)
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """As the source's."""
+        return known_shape(self.source).occupancy(index, points)
+
+    def other_views(self, index: int) -> list[Picture]:
+        """As the source's."""
+        return known_shape(self.source).other_views(index)
 
 
 def _load(source: Source, index: int) -> Picture:

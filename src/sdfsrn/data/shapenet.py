@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from sdfsrn.data.datamodule import ViewsDataModule
-from sdfsrn.data.views import Picture
+from sdfsrn.data.views import KnownShape, Picture
 from sdfsrn.files import read_npz, read_picture
 from sdfsrn.functional.camera import PerspectiveCamera
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
 
 
-class ShapeNetSource:
+class ShapeNetSource(KnownShape):
     """One split of one category.
 
     Layout: `<root>/<synset>/softras_<split>.lst` names the models, one a line; a model's folder has `image/0000.png`,
@@ -76,7 +76,16 @@ class ShapeNetSource:
 
     def picture(self, index: int) -> Picture:
         """Image, mask and camera of a view."""
+        return self._picture(*self.records[index])
+
+    def other_views(self, index: int) -> list[Picture]:
+        """Four views of the same model, evenly spaced from this one on."""
         model, view = self.records[index]
+        count = _views(self.folder / model)
+        others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
+        return [self._picture(model, other) for other in others]
+
+    def _picture(self, model: str, view: int) -> Picture:
         folder = self.folder / model
         image = _read_png(folder / "image" / f"{view:04d}.png", "RGB")
         mask = _read_png(folder / "mask" / f"{view:04d}.png", "L")
@@ -90,8 +99,24 @@ class ShapeNetSource:
         points = read_npz(path, ["points"])["points"].astype(np.float32)
         if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
             raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
-        keep = np.random.default_rng(0).permutation(len(points))[: self.num_points]
-        return points[keep]
+        return points[self._kept(len(points))]
+
+    def normals(self, index: int) -> np.ndarray:
+        """Unit normals of the points, if the file has `normals`; none in training."""
+        if self.split == "train":
+            return np.zeros((0, 3), np.float32)
+        path = self.folder / self.records[index][0] / "pointcloud.npz"
+        with np.load(path, allow_pickle=False) as file:
+            if "normals" not in file.files:
+                return np.zeros((0, 3), np.float32)
+        points, normals = read_npz(path, ["points", "normals"]).values()
+        if normals.shape != points.shape or not np.isfinite(normals).all():
+            raise ValueError(f"Expected a finite normal for every point, got shape {normals.shape} in {path}.")
+        unit = normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-12)
+        return unit.astype(np.float32)[self._kept(len(points))]
+
+    def _kept(self, count: int) -> np.ndarray:
+        return np.random.default_rng(0).permutation(count)[: self.num_points]
 
     def _choose(self, count: int, position: int, model: str, views: str, seed: int) -> list[int]:
         if self.split != "train":

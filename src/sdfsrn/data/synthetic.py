@@ -17,7 +17,7 @@ from rich.progress import track
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.shapes import Shape, airplane, car, chair
 from sdfsrn.data.tracing import render, surface_points
-from sdfsrn.data.views import Picture
+from sdfsrn.data.views import KnownShape, Picture
 from sdfsrn.files import npz_bytes, read_npz, write_atomically
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 
@@ -34,7 +34,7 @@ VERSION = 1  # raise it when the same settings make other pictures
 logger = logging.getLogger(__name__)
 
 
-class SyntheticSource:
+class SyntheticSource(KnownShape):
     """One split of one category. An object depends on seed, category, split and its number, not on how many there are.
 
     Cameras look at the object from 30 degrees above, equally spaced around it from a random start. World frame: y up,
@@ -96,6 +96,26 @@ class SyntheticSource:
     def points(self, index: int) -> np.ndarray:
         """(n, 3) float32 surface points of the picture's object, world frame; none in training."""
         return self._arrays["points"][self.records[index][0]]
+
+    def normals(self, index: int) -> np.ndarray:
+        """Of the points, exactly."""
+        points = torch.from_numpy(self.points(index))
+        return torch.nn.functional.normalize(self.shape(index).normal(points), dim=-1).numpy()
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray:
+        """Which points lie in one of the object's parts, exactly."""
+        parts = torch.from_numpy(np.asarray(points, np.float32)).split(16384)
+        return torch.cat([self.shape(index).sdf(part) < 0 for part in parts]).numpy()
+
+    def other_views(self, index: int) -> list[Picture]:
+        """Up to four others of the cameras around the object, evenly spaced from this one on; rendered when asked for."""
+        number, view = self.records[index]
+        count = self.views_per_object
+        others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
+        cameras = self._cameras(number, others)
+        color, hits = render(self._shape(number), cameras, self.image_size, self.supersampling)
+        image, coverage = (255 * color).round().byte().numpy(), hits.numpy().astype(np.float32) / self.supersampling**2
+        return [Picture(image[i], coverage[i], type(cameras)(*(value[i] for value in cameras))) for i in range(len(others))]
 
     def shape(self, index: int) -> Shape:
         """The picture's object itself."""

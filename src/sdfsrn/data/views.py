@@ -44,6 +44,27 @@ class Source(Protocol):
         ...
 
 
+class KnownShape:
+    """What a source may know of an object's shape beside points, for evaluation: inherit, and override what is known."""
+
+    def normals(self, index: int) -> np.ndarray:
+        """(n, 3) float32 unit normals of `points(index)`, in their order; n = 0 if unknown."""
+        return np.zeros((0, 3), np.float32)
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """(n,) Booleans: which of the points (n, 3), world frame, lie inside the object; None if unknown."""
+        return None
+
+    def other_views(self, index: int) -> list[Picture]:
+        """The same object from other sides, in the same world frame."""
+        return []
+
+
+def known_shape(source: Source) -> KnownShape:
+    """The source itself, or, of one that does not inherit `KnownShape`, nothing known."""
+    return source if isinstance(source, KnownShape) else KnownShape()
+
+
 class ViewsDataset(Dataset[Views]):
     """Samples of a source, ready to collate with `collate_views`.
 

@@ -77,32 +77,54 @@ class Neighbours:
         return index
 
 
-def nearest_distance(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Float[Tensor, " n"]:
-    """Distance from each source point to the nearest target point."""
-    return Neighbours(target)(source)[0]
+class Match(NamedTuple):
+    """Two clouds, each point with the nearest one of the other cloud."""
+
+    accuracy: Float[Tensor, " n"]  # distance of a predicted point from the nearest true one
+    true_index: Int[Tensor, " n"]  # which one that is
+    coverage: Float[Tensor, " k"]  # distance of a true point from the nearest predicted one
+    predicted_index: Int[Tensor, " k"]
 
 
-def chamfer_distance(
-    predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(accuracy, coverage): the mean unsquared distance from prediction to truth, and from truth to prediction.
-
-    In the clouds' unit; the paper's tables show ten times as much. Section 4, arXiv:2010.10505.
+def match(predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Match:
+    """Nearest neighbours in both directions, from which the distances between two surfaces follow.
 
     Raises:
         ValueError: one of the clouds is empty.
     """
     if len(predicted) == 0 or len(truth) == 0:
         raise ValueError(f"Expected two clouds with points, got {len(predicted)} predicted and {len(truth)} true ones.")
-    return nearest_distance(predicted, truth).mean(), nearest_distance(truth, predicted).mean()
+    return Match(*Neighbours(truth)(predicted), *Neighbours(predicted)(truth))
+
+
+def nearest_distance(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Float[Tensor, " n"]:
+    """Distance from each source point to the nearest target point."""
+    return Neighbours(target)(source)[0]
+
+
+def chamfer_distance(
+    predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"], squared: bool = False
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(accuracy, coverage): the mean distance from prediction to truth, and from truth to prediction.
+
+    In the clouds' unit, or its square with `squared`; the paper's tables show ten times the unsquared one. Section 4,
+    arXiv:2010.10505.
+
+    Raises:
+        ValueError: one of the clouds is empty.
+    """
+    found = match(predicted, truth)
+    power = 2 if squared else 1
+    return found.accuracy.pow(power).mean(), found.coverage.pow(power).mean()
 
 
 def icp(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"], iterations: int = 50) -> Registration:
     """The rigid motion of `source` with a small mean squared distance to the nearest points of `target`.
 
     In turn, each moved point is given its nearest target point, and the motion that brings them nearest to those is taken;
-    the best motion on the way is the result, which is never worse than none. Ends early when the points given do not
-    change. Float64; the same on any number of cores. Besl & McKay 1992; appendix B.2, arXiv:2010.10505.
+    the best motion on the way is the result: the last one, but for rounding errors, so it is never worse than none. Ends
+    early when the points given do not change. Float64; the same on any number of cores. Besl & McKay 1992; appendix B.2,
+    arXiv:2010.10505.
 
     Raises:
         ValueError: one of the clouds is empty.

@@ -1,0 +1,250 @@
+"""python -m sdfsrn.demo ckpt_path=...: a web page that turns a picture into a mesh; `pip install 'sdfsrn[demo]'`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pathlib
+import tempfile
+import time
+import types
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from scipy.ndimage import binary_fill_holes
+
+from sdfsrn.cli import build, command, load_model, load_protocol, pick_device
+from sdfsrn.data.views import Picture
+from sdfsrn.files import png_bytes, write_atomically
+from sdfsrn.inference import network_input, read_picture, reconstruct
+from sdfsrn.meshes import write_mesh
+from sdfsrn.pictures import to_picture
+from sdfsrn.protocol import Protocol
+from sdfsrn.system import SDFSRN
+
+if TYPE_CHECKING:
+    import gradio
+
+log = logging.getLogger(__name__)
+
+MARGIN = 1.3  # around objects, where no example tells
+FRONT = (-60, 65, None)  # where the viewer's camera starts, in degrees: objects face -z
+WHITE = (1.0, 1.0, 1.0, 1.0)
+SHOWN = 192  # pixels that the network's input is enlarged to
+INTRODUCTION = """# From one picture to a mesh
+Drop a picture or choose an example. The model needs to know where the object is: a transparent background says so; otherwise
+paint over the object with the brush (or draw its outline, which is filled), or give a mask."""
+NO_MASK = (
+    "Where is the object? Paint over it, draw its outline, give a mask, or choose a picture with a transparent background."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructor:
+    """What answers the page: a model, and how its pictures and surfaces are made.
+
+    Args:
+        model: in evaluation mode.
+        protocol: how the surface is extracted.
+        folder: for the meshes.
+        image_size: of the network's input.
+        background: colour put behind objects in training, in [-1, 1].
+    """
+
+    model: SDFSRN
+    protocol: Protocol
+    folder: pathlib.Path
+    image_size: int = 64
+    background: float = 1.0
+
+    def __call__(
+        self, image: Image.Image, mask: Image.Image, resolution: int, margin: float | None
+    ) -> tuple[pathlib.Path, UInt8[np.ndarray, "h w 3"], str]:
+        """The GLB file, the picture that the network saw, and a line about the mesh; errors as `sdfsrn.reconstruct`.
+
+        `resolution` counts grid intervals along an axis. Raises ValueError for a picture without surface.
+        """
+        start = time.perf_counter()
+        protocol = dataclasses.replace(self.protocol, resolution=int(resolution))
+        mesh = reconstruct(image, self.model, mask, protocol, self.image_size, margin, self.background)
+        if len(mesh.faces) == 0:
+            raise ValueError("The model sees no surface in this picture. Does the object fill it as those of the examples do?")
+        path = self.folder / uuid.uuid4().hex / "mesh.glb"
+        write_mesh(mesh, path)
+        seen = network_input(image, mask, self.image_size, margin, self.background)
+        words = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {time.perf_counter() - start:.1f} s"
+        return path, to_picture(seen), words
+
+
+def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Image | None = None) -> Image.Image:
+    """Where the object is: as `mask` says, else the strokes (RGBA) and what they enclose, else the picture's transparency.
+
+    Returns:
+        "L", of the picture's size, bright where the object is.
+
+    Raises:
+        ValueError: none of them says anything; a mask that is empty, or of another shape than the picture.
+    """
+    if mask is not None:
+        ratios = [picture.width / picture.height for picture in (mask, image)]
+        if not 0.95 < ratios[0] / ratios[1] < 1.05:
+            raise ValueError(f"The mask is of another shape than the picture: {mask.size} and {image.size}.")
+        mask = mask.convert("L").resize(image.size)  # the editor shrinks large pictures
+        if np.asarray(mask).max() < 128:
+            raise ValueError("The mask is empty: it should be bright where the object is.")
+        return mask
+    painted = np.zeros(image.size[::-1], bool)
+    for stroke in strokes:
+        painted |= np.asarray(stroke.convert("RGBA").resize(image.size).getchannel("A")) > 0
+    if painted.any():
+        return Image.fromarray(binary_fill_holes(painted).astype(np.uint8) * 255)
+    alpha = image.convert("RGBA").getchannel("A")
+    if np.asarray(alpha).min() >= 128:
+        raise ValueError(NO_MASK)
+    if np.asarray(alpha).max() < 128:
+        raise ValueError("The picture is transparent everywhere: there is no object in it.")
+    return alpha
+
+
+def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) -> list[pathlib.Path]:
+    """Pictures of the test split that a checkpoint's configuration names, spread over it, as PNG with alpha.
+
+    None, and a line in the log, where that data is not on this computer.
+    """
+    if count < 1 or "data" not in trained:
+        return []
+    try:
+        source = build(OmegaConf.create(trained["data"])).source("test")
+        chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, count)})
+        return [_write_example(source.picture(i), folder / f"example_{i:04d}.png") for i in chosen]
+    except (ValueError, OSError) as error:
+        log.info("No example pictures: %s", error)
+        return []
+
+
+def typical_margin(examples: list[pathlib.Path]) -> float:
+    """The median over pictures of their longer side over that of the object: how much room training left around it."""
+    room = [_room(read_picture(path, None)[1]) for path in examples]
+    return round(float(np.median(room)), 2) if room else MARGIN
+
+
+def page(reconstructor: Reconstructor, examples: list[pathlib.Path]) -> gradio.Blocks:
+    """The web page, ready to launch; nothing on it comes from the network.
+
+    Raises:
+        ValueError: Gradio is not installed.
+    """
+    gr = _gradio()
+
+    def answer(edited: dict[str, Any] | None, mask: Image.Image | None, resolution: int, crop: bool, margin: float) -> tuple:
+        try:
+            if edited is None or edited["background"] is None:
+                raise ValueError("First drop a picture, or choose an example.")
+            image = edited["background"]
+            found = object_mask(image, edited["layers"], mask)
+            path, seen, words = reconstructor(image.convert("RGB"), found, resolution, margin if crop else None)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return str(path), str(path), Image.fromarray(seen).resize((SHOWN, SHOWN), Image.Resampling.NEAREST), words
+
+    with gr.Blocks(title="SDF-SRN", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column():
+                inputs = _inputs(gr, reconstructor.protocol.resolution, typical_margin(examples), examples)
+                button = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
+            with gr.Column():
+                model = gr.Model3D(
+                    label="Mesh: drag to turn", height=420, camera_position=FRONT, clear_color=WHITE, elem_id="mesh"
+                )
+                words = gr.Markdown(elem_id="words")
+                download = gr.DownloadButton("Download GLB", elem_id="download")
+                seen = gr.Image(
+                    label="What the network sees", height=SHOWN + 40, width=SHOWN + 40, buttons=[], interactive=False
+                )
+        button.click(answer, inputs, [model, download, seen, words], api_name="reconstruct")
+    return blocks
+
+
+def demo(config: DictConfig) -> None:
+    """Serve the page as configured, until interrupted.
+
+    Raises:
+        ValueError: Gradio is not installed; no checkpoint.
+    """
+    _gradio()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server whether it is there
+    model, trained = load_model(config)
+    model = model.to(pick_device(config.accelerator))
+    with tempfile.TemporaryDirectory(prefix="sdfsrn-demo-") as name:
+        folder = pathlib.Path(name).resolve()
+        os.environ["GRADIO_TEMP_DIR"] = name  # what visitors upload goes with the rest
+        examples = example_pictures(trained, folder / "examples", config.examples)
+        background = trained.get("data", {}).get("background", 1.0)
+        reconstructor = Reconstructor(model, load_protocol(config.protocol, trained), folder, config.image_size, background)
+        with torch.no_grad():  # the first call of a network takes longer
+            model(torch.zeros(1, 3, config.image_size, config.image_size, device=model.device))
+        blocks = page(reconstructor, examples)
+        options = {"allowed_paths": [name], "share": config.share, "quiet": True, "footer_links": [], "ssr_mode": False}
+        _, url, _ = blocks.launch(server_name=config.host, server_port=config.port, prevent_thread_lock=True, **options)
+        log.info("The page is at %s (stop it with Ctrl-C)", blocks.share_url or url)
+        blocks.block_thread()
+
+
+def _inputs(gr: types.ModuleType, resolution: int, margin: float, examples: list[pathlib.Path]) -> list[Any]:
+    """The left column: picture with strokes, mask, resolution, whether to crop, margin."""
+    picture = gr.ImageEditor(
+        label="Picture",
+        type="pil",
+        image_mode="RGBA",
+        format="png",
+        sources=("upload", "clipboard"),
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(colors=["#ff6a00b0"], color_mode="fixed", default_size=12),
+        height=420,
+        buttons=[],
+        elem_id="picture",
+    )
+    if examples:
+        gr.Examples([str(path) for path in examples], picture, label="Examples: pictures the model has never seen")
+    with gr.Accordion("Mask, resolution, margin", open=False, elem_id="advanced"):
+        mask = gr.Image(
+            label="Mask, bright where the object is", type="pil", image_mode="L", sources=["upload"], elem_id="mask"
+        )
+        grid = gr.Slider(16, 256, value=resolution, step=8, label="Resolution: grid intervals along an axis")
+        crop = gr.Checkbox(False, label="Crop to the object")
+        room = gr.Slider(1, 3, value=margin, step=0.01, label="Margin: side of the crop over the object's longer side")
+    return [picture, mask, grid, crop, room]
+
+
+def _gradio() -> types.ModuleType:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        raise ValueError("The demo needs Gradio: pip install 'sdfsrn[demo]'") from error
+    return gradio
+
+
+def _write_example(picture: Picture, path: pathlib.Path) -> pathlib.Path:
+    alpha = np.round(picture.coverage * 255).astype(np.uint8)
+    write_atomically(path, png_bytes(np.dstack([picture.image, alpha])))
+    return path
+
+
+def _room(coverage: np.ndarray) -> float:
+    rows, columns = np.nonzero(coverage >= 0.5)
+    return max(coverage.shape) / (max(np.ptp(rows), np.ptp(columns)) + 1)
+
+
+main = command("demo")(demo)
+
+if __name__ == "__main__":
+    main()

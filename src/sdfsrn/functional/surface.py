@@ -1,0 +1,72 @@
+"""How much two surfaces, solids or silhouettes agree, from matched points or from shared samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Bool, Float
+from scipy.stats import qmc
+from torch import Tensor
+
+from sdfsrn.functional.pointcloud import Match
+
+_DIRECTION = np.array([0.0271, 0.0183, 1.0])  # along no edge or face that is aligned with the axes
+
+
+def f_score(match: Match, threshold: float) -> Float[Tensor, ""]:
+    """F(d) = 2 P R / (P + R), in [0, 1]; P is the share of predicted points nearer than d to a true one, R the reverse.
+
+    0 where both are. The threshold has the clouds' unit; for objects of length 1, 0.01 is the 1 % that is customary.
+    Knapitsch et al. 2017; Tatarchenko et al. 2019.
+    """
+    precision, recall = ((distance < threshold).to(distance).mean() for distance in (match.accuracy, match.coverage))
+    return 2 * precision * recall / (precision + recall).clamp(min=1e-30)
+
+
+def normal_consistency(match: Match, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, ""]:
+    """Mean |n . n'| of unit normals of nearest points, the mean of both directions; 1 for the same surface.
+
+    The sign is left out, since normals of real models point to either side. Mescheder et al. 2019.
+    """
+    there = (predicted * truth[match.true_index]).sum(-1).abs().mean()
+    back = (truth * predicted[match.predicted_index]).sum(-1).abs().mean()
+    return (there + back) / 2
+
+
+def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread places; 1 where both are empty."""
+    union = (predicted | truth).sum()
+    return torch.where(union == 0, 1.0, (predicted & truth).sum() / union.clamp(min=1))
+
+
+def contains(mesh: trimesh.Trimesh, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Which points lie inside a watertight mesh, any unit: a ray from there leaves it once more than it enters.
+
+    So parts may overlap. A mesh without faces contains nothing.
+    """
+    if len(mesh.faces) == 0:
+        return np.zeros(len(points), bool)
+    direction = np.broadcast_to(_DIRECTION, points.shape)
+    _, ray, face = mesh.ray.intersects_location(points, direction)
+    leaving = np.sign(mesh.face_normals[face] @ _DIRECTION)
+    return np.bincount(ray, weights=leaving, minlength=len(points)) > 0.5
+
+
+def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:
+    """2^power places of a box, more evenly spread than random ones (a scrambled Sobol sequence, always the same)."""
+    return low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, " n"], seed: int = 0, level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """Where the mean of such a sample lies with probability `level`: percentiles of the means of resampled values.
+
+    Does not depend on the order of the values. The interval of one value is that value. Efron 1979.
+    """
+    ordered = np.sort(values)
+    generator = np.random.default_rng(seed)
+    means = [ordered[generator.integers(len(ordered), size=len(ordered))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
