@@ -256,6 +256,7 @@ def outline_by_mouse(page: Any) -> None:
     page.wait_for_timeout(500)
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(
     browser: Any, request: pytest.FixtureRequest, checkpoint: pathlib.Path, picture: Image.Image, tmp_path: pathlib.Path
 ) -> None:
