@@ -66,5 +66,5 @@ def _object(output: pathlib.Path, row: Row) -> ReportObject:
     pictures = dict(zip(HEADINGS, np.split(strip, len(HEADINGS), axis=1), strict=True))
     path, cloud = output / "meshes" / f"{stem}.ply", output / "truth" / f"{stem}.ply"
     mesh: Any = trimesh.load(path, process=False) if path.is_file() else trimesh.Trimesh()
-    truth = np.asarray(trimesh.load(cloud).vertices) if cloud.is_file() else None  # type: ignore[union-attr]
-    return ReportObject(pictures, mesh, truth)
+    points: Any = trimesh.load(cloud) if cloud.is_file() else None
+    return ReportObject(pictures, mesh, None if points is None else np.asarray(points.vertices))
