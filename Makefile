@@ -27,7 +27,7 @@ train: $(VENV)/.installed ## learn chairs from single pictures; results in outpu
 	$(BIN)/python -m sdfsrn.train
 
 test: $(VENV)/.installed-dev ## run the tests, on all cores (those marked slow: make test-slow)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
