@@ -41,6 +41,13 @@ def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
 
 
+def check_points(points: np.ndarray, path: pathlib.Path, name: str = "points") -> None:
+    """Raise ValueError, naming the file, unless `points` are finite numbers of shape (n, 3), n > 0."""
+    numbers = np.issubdtype(points.dtype, np.number)
+    if not numbers or points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
+        raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
+
+
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Write beside the file and move into place: whoever looks, even after a crash, finds the whole content or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

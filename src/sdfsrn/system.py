@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.chamfer import ChamferDistance
 from sdfsrn.models import Field, Hypernetwork
@@ -90,8 +91,8 @@ class SDFSRN(pl.LightningModule):
         """
         field, march = self.render(views)
         predicted = march.sdf[..., -1] < 0
-        self.iou.update((predicted & views.inside).sum(-1) / (predicted | views.inside).sum(-1))
         for i, points in enumerate(views.points):
+            self.iou.update(intersection_over_union(predicted[i], views.inside[i]))
             truth = self.validation.truth(points)
             if len(truth):
                 mesh = self.validation.mesh(field[i : i + 1])

@@ -15,6 +15,7 @@ from torch import Tensor
 from sdfsrn.callbacks.media import log_media
 from sdfsrn.data.views import collate_views
 from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.meshes import write_mesh
 from sdfsrn.models import Field
 from sdfsrn.pictures import colorize_depth, gallery, overlay, short_name, to_picture
@@ -82,7 +83,6 @@ def predict(model: SDFSRN, views: Views, names: list[str]) -> list[Prediction]:
     """What is logged of each object, measured as in the model's validation; `views` as `view_pictures` takes them."""
     field, march = model.render(views)
     found = march.sdf[..., -1] < 0
-    iou = (found & views.inside).sum(-1) / (found | views.inside).sum(-1)
     predictions = []
     for i, (name, pictures) in enumerate(zip(names, _draw(field, march, views), strict=True)):
         mesh, truth = model.validation.mesh(field[i : i + 1], color=True), model.validation.truth(views.points[i])
@@ -90,8 +90,9 @@ def predict(model: SDFSRN, views: Views, names: list[str]) -> list[Prediction]:
         if len(mesh.faces) and len(truth):
             predicted = model.validation.align(model.validation.sample(mesh), truth)
             accuracy, coverage = (float(distance) for distance in chamfer_distance(predicted, truth))
+        iou = float(intersection_over_union(found[i], views.inside[i]))
         side = render_mesh(mesh, orbit_camera(mesh, 215, 20), 128).color
-        predictions.append(Prediction(name, pictures, mesh, side, truth.cpu(), accuracy, coverage, float(iou[i])))
+        predictions.append(Prediction(name, pictures, mesh, side, truth.cpu(), accuracy, coverage, iou))
     return predictions
 
 

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from sdfsrn.data.conventions import CONVENTIONS, crop_camera
 from sdfsrn.data.cropping import Box, crop_square, object_box
 from sdfsrn.data.datamodule import ViewsDataModule
-from sdfsrn.data.table import SPLITS, Record, collect, read_table
-from sdfsrn.data.views import KnownShape, Picture
-from sdfsrn.files import read_npz, read_picture
+from sdfsrn.data.table import Record, collect, read_table
+from sdfsrn.data.views import SPLITS, KnownShape, Picture
+from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.surface import contains
 from sdfsrn.meshes import read_mesh, sample_surface
 
@@ -166,9 +166,7 @@ def _surface_points(path: pathlib.Path, count: int, seed: int) -> Float[np.ndarr
         points = _read_cloud(path)
     else:
         return sample_surface(read_mesh(path), count, seed)[0]
-    numbers = np.issubdtype(points.dtype, np.number)
-    if not numbers or points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
-        raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
+    check_points(points, path)
     return points[np.random.default_rng(seed).permutation(len(points))[:count]].astype(np.float64)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import trimesh
 
-from sdfsrn.data.shapenet import SYNSETS
-from sdfsrn.data.views import Picture, check_picture
+from sdfsrn.data.shapenet import DISTANCE, ELEVATION, FOCAL, SYNSETS
+from sdfsrn.data.views import SPLITS, Picture, check_picture
 from sdfsrn.files import npz_bytes, png_bytes, write_atomically
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.meshes import READABLE, read_mesh
@@ -23,10 +23,8 @@ from sdfsrn.parallel import run_jobs
 from sdfsrn.rendering import render_mesh
 from sdfsrn.scanning import outer_surface
 
-SPLITS = ("train", "val", "test")
 SHAPENET = "models/model_normalized.obj"  # of a model's folder
 SETTINGS = "render.json"
-ELEVATION, DISTANCE, FOCAL = 30.0, 2.732, 3.7320508  # degrees; the object's unit; half screens (a field of view of 30 degrees)
 AXES = {sign + "xyz"[i]: value * np.eye(3)[i] for sign, value in (("", 1), ("+", 1), ("-", -1)) for i in range(3)}
 
 

@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sdfsrn.data.conventions import CAD_TO_WORLD, pascal3d_rotation
+from sdfsrn.data.conventions import CAD_TO_WORLD, STANDING, pascal3d_rotation
 from sdfsrn.data.cropping import crop_square
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.pascal3d_release import LISTS, Pascal3DRelease, Viewpoint, describe
 from sdfsrn.data.views import KnownShape, Picture
-from sdfsrn.files import read_npz, read_picture
+from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.camera import OrthographicCamera
 
 log = logging.getLogger(__name__)
-DISTANCE = 2.5  # of the camera from the object's origin: where depth starts, of no other consequence
 
 
 class Pascal3DSource(KnownShape):
@@ -105,7 +104,7 @@ def weak_perspective(viewpoint: Viewpoint, left: float, top: float, side: float)
     The crop's first corner and its side are in pixels from the outer corner of the image's first pixel.
     """
     rotation = pascal3d_rotation(viewpoint.azimuth, viewpoint.elevation, viewpoint.theta) @ CAD_TO_WORLD.T
-    origin = [2 * (viewpoint.px - 0.5 - left) / side - 1, 2 * (viewpoint.py - 0.5 - top) / side - 1, DISTANCE]
+    origin = [2 * (viewpoint.px - 0.5 - left) / side - 1, 2 * (viewpoint.py - 0.5 - top) / side - 1, STANDING]
     world_to_camera = np.concatenate([rotation, np.array(origin)[:, None]], 1)
     return OrthographicCamera(torch.from_numpy(world_to_camera).float(), torch.eye(3))
 
@@ -123,8 +122,7 @@ def window(box: tuple[float, float, float, float], category: str) -> tuple[float
 @functools.lru_cache(maxsize=32)
 def _cloud(path: pathlib.Path, name: str = "points") -> np.ndarray:
     points = read_npz(path, [name])[name].astype(np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
-        raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
+    check_points(points, path, name)
     return points
 
 

@@ -133,7 +133,7 @@ class Pascal3DRelease:
             counts["images"] += 1
             mine = 0
             for record, problem in self._read(name):
-                problem = problem or ("not prepared: see failures.json" if record and record.name in failures else "")
+                problem = problem or (f"not prepared: see {self._failures.name}" if record and record.name in failures else "")
                 if record is None or problem:
                     counts[problem] += 1
                     continue

@@ -11,10 +11,12 @@ import torch
 
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.views import KnownShape, Picture
-from sdfsrn.files import read_npz, read_picture
+from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.camera import PerspectiveCamera
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
+# Kato et al.'s cameras: degrees above; the object's unit; half screens (fields of view of 30 degrees).
+ELEVATION, DISTANCE, FOCAL = 30.0, 2.732, 3.7320508
 
 
 class ShapeNetSource(KnownShape):
@@ -97,8 +99,7 @@ class ShapeNetSource(KnownShape):
             return np.zeros((0, 3), np.float32)
         path = self.folder / self.records[index][0] / "pointcloud.npz"
         points = read_npz(path, ["points"])["points"].astype(np.float32)
-        if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
-            raise ValueError(f"Expected finite points of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
+        check_points(points, path)
         return points[self._kept(len(points))]
 
     def normals(self, index: int) -> np.ndarray:

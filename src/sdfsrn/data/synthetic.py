@@ -15,20 +15,19 @@ from rich.console import Console
 from rich.progress import track
 
 from sdfsrn.data.datamodule import ViewsDataModule
+from sdfsrn.data.shapenet import DISTANCE, ELEVATION, FOCAL
 from sdfsrn.data.shapes import Shape, airplane, car, chair
 from sdfsrn.data.tracing import render, surface_points
-from sdfsrn.data.views import KnownShape, Picture
+from sdfsrn.data.views import SPLITS, KnownShape, Picture
 from sdfsrn.files import npz_bytes, read_npz, write_atomically
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
-SPLITS = ("train", "val", "test")
 # Kato et al.'s pinhole camera (fields of view of 30 degrees), and an orthographic one as large on the screen.
 CAMERAS: dict[str, tuple[type[Camera], float, float]] = {
-    "perspective": (PerspectiveCamera, 2.732, 3.7320508),
+    "perspective": (PerspectiveCamera, DISTANCE, FOCAL),
     "orthographic": (OrthographicCamera, 2.5, 1.4),
 }
-ELEVATION = math.radians(30)
 VERSION = 1  # raise it when the same settings make other pictures
 
 logger = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ class SyntheticSource(KnownShape):
         azimuth = torch.tensor([2 * math.pi * (start + view) / self.views_per_object for view in views])
         kind, distance, focal = CAMERAS[self.projection]
         intrinsics = torch.diag(torch.tensor([focal, focal, 1.0])).expand(len(views), 3, 3)
-        return kind(look_at_origin(azimuth, torch.full_like(azimuth, ELEVATION), distance), intrinsics)
+        return kind(look_at_origin(azimuth, torch.full_like(azimuth, math.radians(ELEVATION)), distance), intrinsics)
 
     def _load(self, folder: pathlib.Path, settings: dict) -> dict[str, np.ndarray]:
         key = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:16]

@@ -15,9 +15,9 @@ import numpy as np
 from sdfsrn.data.conventions import CONVENTIONS, PROJECTIONS, camera_from_angles, camera_from_matrices, screen_matrix
 from sdfsrn.data.conventions import convention_with_angles as check_angles
 from sdfsrn.data.cropping import Window
+from sdfsrn.data.views import SPLITS
 from sdfsrn.functional.camera import Camera
 
-SPLITS = ("train", "val", "test")
 ANGLES = ("azimuth", "elevation", "theta")
 PLACE = ("scale", "x", "y")
 MATRICES = ("world_to_camera", "intrinsics")

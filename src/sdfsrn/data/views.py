@@ -18,6 +18,8 @@ from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
 from sdfsrn.structures import Views
 
+SPLITS = ("train", "val", "test")
+
 
 class Picture(NamedTuple):
     """One picture of one object, as a data set stores it."""
