@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import pathlib
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
 from sdfsrn.authors import load_authors_checkpoint
+from sdfsrn.checkpoints import check_trusted, find_checkpoint
 from sdfsrn.protocol import Protocol
 from sdfsrn.system import SDFSRN
+
+USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, OSError)
+
+log = logging.getLogger(__name__)
 
 
 def config_folder() -> pathlib.Path:
@@ -32,7 +41,8 @@ def config_folder() -> pathlib.Path:
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """A main function run by Hydra with `configs/<config_name>.yaml`; errors of the user's making end in one line.
 
-    The traceback of those errors appears with HYDRA_FULL_ERROR=1.
+    The traceback of those errors appears with HYDRA_FULL_ERROR=1. In a sweep a job that fails, for whatever reason, takes
+    one line on the screen and leaves its traceback in its log; the others run, and the sweep's exit status tells.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -41,7 +51,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
                 return function(config)
-            except (ValueError, RuntimeError, FloatingPointError, InstantiationException, OSError) as error:
+            except Exception as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise _failed_job(error) from error
                 if os.environ.get("HYDRA_FULL_ERROR") == "1" or not (message := user_message(error)):
                     raise
                 raise SystemExit(f"error: {message}") from error
@@ -53,14 +65,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 def user_message(error: BaseException) -> str | None:
     """One line for an error of the user's making, None for a fault of the program's."""
-    cause = error
+    if not isinstance(error, USERS_ERRORS):
+        return None
+    cause: BaseException = error
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
     if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
         return f"{cause}: there is no such config key at {str(error).splitlines()[-1].strip()}; remove it."
-    if isinstance(cause, RuntimeError) and "ImageNet" not in str(cause):
+    message = str(cause)
+    if isinstance(cause, RuntimeError) and not message.startswith(("DataLoader worker", "Could not download")):
         return None
-    return " ".join(str(cause).split())
+    if message.startswith("Caught ") and "DataLoader worker" in message:  # then comes the worker's traceback
+        message = message.rstrip().splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())
 
 
 def print_config(config: DictConfig) -> None:
@@ -91,7 +108,7 @@ def load_model(config: DictConfig) -> tuple[SDFSRN, dict[str, Any]]:
         raise ValueError("Expected one of ckpt_path=FILE and authors_checkpoint=FILE.")
     if config.authors_checkpoint is not None:
         return load_authors_checkpoint(config.authors_checkpoint, config.authors_settings), {}
-    return load_checkpoint(config.ckpt_path, config.trusted)
+    return load_checkpoint(find_checkpoint(config.ckpt_path, config.paths.root), config.trusted)
 
 
 def load_protocol(config: Mapping[str, Any] | DictConfig, trained: Mapping[str, Any]) -> Protocol:
@@ -116,7 +133,7 @@ def load_checkpoint(path: str | pathlib.Path, trusted: Sequence[str] = ()) -> tu
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
     for part in ("model", "data", "protocol"):
-        _check_trusted(config.get(part), path, ("sdfsrn.", *(f"{module}." for module in trusted)))
+        check_trusted(config.get(part), path, ("sdfsrn", *trusted))
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])
     load_weights(model, checkpoint, path)
@@ -173,15 +190,12 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-def _check_trusted(config: Any, path: str | pathlib.Path, trusted: tuple[str, ...]) -> None:
-    if isinstance(config, Mapping):
-        target = str(config.get("_target_", "sdfsrn."))
-        if not target.startswith(trusted):
-            raise ValueError(
-                f"{path} names {target}, which is not of this package: not loaded. If it is yours: trusted=[MODULE]."
-            )
-        for value in config.values():
-            _check_trusted(value, path, trusted)
-    elif isinstance(config, list):
-        for value in config:
-            _check_trusted(value, path, trusted)
+def _failed_job(error: Exception) -> CompactHydraException:
+    """Log why a sweep's job failed; what to raise for it, which other processes can read and Hydra prints in one line."""
+    message = user_message(error) or " ".join(f"{type(error).__name__}: {error}".split())
+    log.error("Job %s failed: %s", HydraConfig.get().job.num, message)
+    traceback = log.makeRecord(log.name, logging.ERROR, __file__, 0, "Job failed", (), sys.exc_info())
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(traceback)
+    return CompactHydraException(message)

@@ -17,8 +17,10 @@ import torch
 import trimesh
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from pytorch_lightning.loggers import WandbLogger
 
 import sdfsrn.train
+from sdfsrn.callbacks import WandbRun
 from sdfsrn.cli import config_folder
 
 SMALL = [
@@ -225,7 +227,7 @@ def test_a_given_id_is_kept_and_a_new_one_is_new() -> None:
         config, given, plain = (compose("train", [o]) for o in ("logger=wandb", "+logger.wandb.id=given", "logger=csv"))
 
     def name(config: Any, before: dict | None) -> str | None:
-        return sdfsrn.train._with_run_id(config, before).logger.get("wandb", {}).get("id")
+        return sdfsrn.train._with_logs(config, before).logger.get("wandb", {}).get("id")
 
     assert name(config, resumed) == "old"
     assert name(given, resumed) == "given"
@@ -233,6 +235,29 @@ def test_a_given_id_is_kept_and_a_new_one_is_new() -> None:
     assert name(config, None) != name(config, None) is not None
     assert name(config, {"config": {"logger": {"csv": {}}}}) not in (None, "old")
     assert config.logger.wandb.id is None
+
+
+def test_a_resumed_run_gets_no_step_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Resumed:
+        """Of a run online, as far as the logger asks."""
+
+        resumed, summary, step = True, {"trainer/global_step": 7}, 7
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+        def log(self, metrics: dict[str, Any], **_: Any) -> None:
+            self.steps.append(metrics["trainer/global_step"])
+
+    run = Resumed()
+    monkeypatch.setattr(WandbLogger, "experiment", property(lambda logger: run))
+    logger = WandbRun(offline=True)
+    for step in (5, 6, 7, 8, 9):
+        logger.log_metrics({"train/loss": 1.0}, step)
+    assert run.steps == [8, 9]
+    assert [logger.has(step) for step in (7, 8, None)] == [True, False, False]
 
 
 def test_outside_a_checkout_or_without_git_nothing_is_said(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,18 @@
-"""Callbacks: sphere pretraining, watchmen, pictures, monitors; and a W&B run."""
+"""Callbacks: sphere pretraining, watchmen, pictures, monitors, the last checkpoint; a table of numbers and a W&B run."""
 
+from sdfsrn.callbacks.csv_log import CSVLog
 from sdfsrn.callbacks.guards import CollapseWarning, FiniteLoss
+from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
 from sdfsrn.callbacks.monitors import LogOptimization, LogThroughput
 from sdfsrn.callbacks.pictures import LogPictures
 from sdfsrn.callbacks.pretraining import SpherePretraining
 from sdfsrn.callbacks.wandb_run import WandbRun
 
 __all__ = [
+    "CSVLog",
     "CollapseWarning",
     "FiniteLoss",
+    "LastCheckpoint",
     "LogOptimization",
     "LogPictures",
     "LogThroughput",

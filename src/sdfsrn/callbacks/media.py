@@ -14,6 +14,7 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from sdfsrn.callbacks.wandb_run import WandbRun
 from sdfsrn.meshes import mesh_colors, write_mesh
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def log_media(logger: Logger, predictions: Sequence[Prediction], picture: Image.
     """
     if isinstance(logger, TensorBoardLogger):
         _log_tensorboard(logger.experiment, predictions[0], picture, step)
-    elif isinstance(logger, WandbLogger):
+    elif isinstance(logger, WandbLogger) and not (isinstance(logger, WandbRun) and logger.has(step)):
         _log_wandb(logger.experiment, predictions, picture, step)
 
 

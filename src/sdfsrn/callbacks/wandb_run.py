@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -15,8 +16,10 @@ SUMMARY = {"val/chamfer": "min", "val/iou": "max"}  # of a run, in W&B's table o
 class WandbRun(WandbLogger):
     """Lightning's logger; the run's summary holds the best values, and checkpoints become artifacts, also offline.
 
+    Of a run that is resumed online, steps that W&B has are not logged again: they come out the same.
+
     Args:
-        log_model: at the end of training, log the last files of all checkpoint callbacks as versions of the artifact
+        log_model: at the end of training, log the checkpoints in the run's folder as versions of the artifact
             `model-<run id>`, each under the alias of its name: `best`, `last`. Offline, `wandb sync` uploads them.
         options: of `pytorch_lightning.loggers.WandbLogger`; those it does not know go to `wandb.init`.
     """
@@ -24,7 +27,8 @@ class WandbRun(WandbLogger):
     def __init__(self, log_model: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.log_model = log_model
-        self._checkpoints: set[str] = set()
+        self._checkpoints: pathlib.Path | None = None  # their folder
+        self._logged = -1  # the last step of a part of the run before this one
 
     @property
     def experiment(self) -> Any:
@@ -33,24 +37,35 @@ class WandbRun(WandbLogger):
         run = super().experiment
         for name, aggregate in SUMMARY.items() if begins else ():
             run.define_metric(name, step_metric="trainer/global_step", summary=aggregate)
+        if begins and getattr(run, "resumed", False) is True:
+            self._logged = int(run.summary.get("trainer/global_step", -1))
         return run
 
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """As Lightning's, but for steps that the run has."""
+        if not self.has(step):
+            super().log_metrics(metrics, step)
+
+    def has(self, step: int | None) -> bool:
+        """The run was resumed and holds this step already."""
+        return self.experiment is not None and step is not None and step <= self._logged
+
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remember where it is."""
-        self._checkpoints.add(checkpoint_callback.best_model_path)
+        """Remember where they are."""
+        self._checkpoints = pathlib.Path(checkpoint_callback.best_model_path).parent
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """After training that did not fail, log the checkpoints."""
         import wandb
 
-        if status != "success" or not self.log_model:
+        if status != "success" or not self.log_model or self._checkpoints is None:
             return
-        for path in filter(pathlib.Path.is_file, map(pathlib.Path, sorted(self._checkpoints))):
+        for path in sorted(self._checkpoints.glob("*.ckpt")):
             artifact = wandb.Artifact(f"model-{self.experiment.id}", "model", metadata={"original_filename": path.name})
             artifact.add_file(str(path), name="model.ckpt")
             self.experiment.log_artifact(artifact, aliases=[path.stem])
-        self._checkpoints.clear()
+        self._checkpoints = None
 
     @rank_zero_only
     def finish(self, failed: bool = False) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import functools
 import pathlib
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Subset
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from sdfsrn.data.preload import PreloadedSource
+from sdfsrn.data.sampling import Position, StepSampler, run_seed
 from sdfsrn.data.views import Source, ViewsDataset, collate_views
 from sdfsrn.structures import Views
 
@@ -16,8 +19,11 @@ from sdfsrn.structures import Views
 class ViewsDataModule(pl.LightningDataModule, abc.ABC):
     """Batches of `Views` from the splits of a data set.
 
+    Several processes share the pictures: no one is trained on twice in an epoch, or validated twice. Training batches are a
+    function of the seed and the trainer's step, see `StepSampler`.
+
     Args:
-        batch_size: pictures a training batch; an incomplete last one is dropped.
+        batch_size: pictures a training batch of each process; an incomplete last one is dropped.
         num_rays: random rays a training picture.
         num_workers: loader processes; 0 loads in the main one.
         jitter: colour jitter in training.
@@ -87,28 +93,66 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             self.dataset(split)
 
     def train_dataloader(self) -> DataLoader[Views]:
-        """Shuffled training batches."""
-        dataset = self.dataset("train")
-        if len(dataset) < self.batch_size:
-            raise ValueError(f"Expected at least data.batch_size = {self.batch_size} pictures to train on, got {len(dataset)}.")
-        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=True)
+        """Shuffled training batches, from the trainer's step on."""
+        dataset, trainer = self.dataset("train"), self.trainer
+        together = self.batch_size * (trainer.world_size if trainer else 1)
+        if len(dataset) < together:
+            raise ValueError(f"Expected at least data.batch_size x processes = {together} pictures, got {len(dataset)}.")
+        position, steps = None, None
+        if trainer:
+            position = functools.partial(_position, trainer)
+            steps = _overfitted(trainer.overfit_batches, len(dataset) // together)  # type: ignore[attr-defined]
+        sampler = StepSampler(len(dataset), self.batch_size, run_seed(), position, steps)
+        return self._loader(dataset, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Views]:
-        """The first `val_objects` of the validation split, one by one."""
+        """The first `val_objects` of the validation split, one by one; this process's share of them."""
         dataset = self.dataset("val")
-        count = min(len(dataset), self.val_objects or len(dataset))
-        return self._loader(Subset(dataset, range(count)), batch_size=1)
+        return self._share(dataset, min(len(dataset), self.val_objects or len(dataset)))
 
     def test_dataloader(self) -> DataLoader[Views]:
-        """The test split, one by one."""
-        return self._loader(self.dataset("test"), batch_size=1)
+        """The test split, one by one; this process's share of it."""
+        dataset = self.dataset("test")
+        return self._share(dataset, len(dataset))
 
-    def _loader(self, dataset: ViewsDataset | Subset, batch_size: int, **options) -> DataLoader[Views]:
+    def _share(self, dataset: ViewsDataset, count: int) -> DataLoader[Views]:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._loader(Share(dataset, count, rank, world_size), batch_size=1)
+
+    def _loader(self, dataset: Dataset[Views], **options) -> DataLoader[Views]:
         return DataLoader(
             dataset,
-            batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate_views,
             **options,
         )
+
+
+class Share(Dataset[Views]):
+    """One process's share of the first `count` samples: every `world_size`-th, from the `rank`-th on.
+
+    All shares are equally long, since processes that train together take each step together: one that would be too short
+    ends with the first sample under the index -1, which nobody counts.
+    """
+
+    def __init__(self, dataset: ViewsDataset, count: int, rank: int, world_size: int) -> None:
+        self.dataset, self.count, self.rank, self.world_size = dataset, count, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-self.count // self.world_size)
+
+    def __getitem__(self, number: int) -> Views:
+        index = self.rank + number * self.world_size
+        return self.dataset[index] if index < self.count else self.dataset[0]._replace(index=torch.tensor(-1))
+
+
+def _position(trainer: pl.Trainer) -> Position:
+    return Position(trainer.global_step * trainer.accumulate_grad_batches, trainer.global_rank, trainer.world_size)
+
+
+def _overfitted(batches: int | float, total: int) -> int | None:
+    """How many batches the trainer is to overfit, of how many; None for none."""
+    if not batches:
+        return None
+    return batches if isinstance(batches, int) else max(1, int(batches * total))

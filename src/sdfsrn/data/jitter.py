@@ -9,14 +9,14 @@ from torch import Tensor
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision
 
 
-def random_jitter(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+def random_jitter(image: Float[Tensor, "3 h w"], random: torch.Generator | None = None) -> Float[Tensor, "3 h w"]:
     """Brightness, contrast and saturation times up to 20 % more or less, and any hue, in random order. Colours in [0, 1].
 
     As torchvision's `ColorJitter(0.2, 0.2, 0.2, 0.5)` on floats, and more than twice as fast on small pictures.
     Appendix B.1, arXiv:2010.10505.
     """
-    factors = torch.empty(4).uniform_(-1, 1).tolist()
-    for step in torch.randperm(4).tolist():
+    factors = torch.empty(4).uniform_(-1, 1, generator=random).tolist()
+    for step in torch.randperm(4, generator=random).tolist():
         change = (brightness, contrast, saturation, hue)[step]
         image = change(image, factors[step] / 2 if change is hue else 1 + 0.2 * factors[step])
     return image

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from sdfsrn.data.jitter import random_jitter
+from sdfsrn.data.sampling import Draw, run_seed, sample_generator
 from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
 from sdfsrn.structures import Views
@@ -70,6 +71,8 @@ def known_shape(source: Source) -> KnownShape:
 class ViewsDataset(Dataset[Views]):
     """Samples of a source, ready to collate with `collate_views`.
 
+    At a `Draw`, what is random depends on the run's seed and the draw's number only; at a plain index, on torch's state.
+
     Args:
         source: the split.
         num_rays: random pixels a sample, without replacement; None takes all, row by row.
@@ -93,27 +96,30 @@ class ViewsDataset(Dataset[Views]):
         self.source = source
         self.num_rays = num_rays
         self.background = background
-        self.jitter = random_jitter if jitter else None
+        self.jitter = jitter
         self.scale_jitter = scale_jitter
         self.checked = checked
+        self.seed = run_seed()
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Views:
+    def __getitem__(self, key: int | Draw) -> Views:
+        index, random = (key.picture, sample_generator(self.seed, key.number)) if isinstance(key, Draw) else (key, None)
         picture = self.source.picture(index)
         if not self.checked:
             check_picture(picture, self.source.names[index])
         points = torch.from_numpy(self.source.points(index))
-        return self.sample(picture, points, index)
+        return self.sample(picture, points, index, random)
 
-    def sample(self, picture: Picture, points: Tensor, index: int) -> Views:
+    def sample(self, picture: Picture, points: Tensor, index: int, random: torch.Generator | None = None) -> Views:
         """The batch entry of a picture."""
         if self.scale_jitter:
-            picture = _rescaled(picture, self.scale_jitter)
-        image = composite(picture, self.background, self.jitter)
+            picture = _rescaled(picture, self.scale_jitter, random)
+        image = composite(picture, self.background, functools.partial(random_jitter, random=random) if self.jitter else None)
         height, width = picture.coverage.shape
-        keep = torch.arange(height * width) if self.num_rays is None else _random_pixels(height * width, self.num_rays)
+        count = height * width
+        keep = torch.arange(count) if self.num_rays is None else _random_pixels(count, self.num_rays, random)
         inside, distance = (torch.from_numpy(array) for array in outline_distance(picture, keep.numpy()))
         return Views(
             image=image,
@@ -220,9 +226,9 @@ def collate_views(samples: list[Views]) -> Views:
     return default_collate(padded)
 
 
-def _rescaled(picture: Picture, most: float) -> Picture:
+def _rescaled(picture: Picture, most: float, random: torch.Generator | None) -> Picture:
     """Enlarged at random; as it is where no silhouette with background around it would be left."""
-    zoomed = zoom(picture, 1 + most * (2 * torch.rand(()).item() - 1))
+    zoomed = zoom(picture, 1 + most * (2 * torch.rand((), generator=random).item() - 1))
     inside = zoomed.coverage >= 0.5
     return picture if inside.all() or not inside.any() else zoomed
 
@@ -242,7 +248,7 @@ def _centers(height: int, width: int) -> Tensor:
     return pixel_centers(height, width)
 
 
-def _random_pixels(count: int, num_rays: int) -> Tensor:
+def _random_pixels(count: int, num_rays: int, random: torch.Generator | None) -> Tensor:
     if num_rays > count:
         raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {num_rays}.")
-    return torch.randperm(count)[:num_rays]
+    return torch.randperm(count, generator=random)[:num_rays]

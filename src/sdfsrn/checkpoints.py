@@ -1,0 +1,96 @@
+"""Checkpoints as files: written whole or not at all, and found again, and not obeyed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.types import _PATH
+
+NAMES = ("last", "best")
+
+
+def find_checkpoint(path: str, root: str | pathlib.Path, own: pathlib.Path | None = None) -> str:
+    """The file that `ckpt_path` means: itself, or for `last` and `best` this run's, or else the newest of all runs.
+
+    Args:
+        path: a file, or one of the two words.
+        root: folder of the runs of all commands.
+        own: this run's folder.
+
+    Raises:
+        ValueError: no run has such a checkpoint.
+    """
+    if path not in NAMES:
+        return path
+    name = f"checkpoints/{path}.ckpt"
+    if own is not None and (own / name).is_file():
+        return str(own / name)
+    found = [*pathlib.Path(root).glob(f"*/*/{name}"), *pathlib.Path(root).glob(f"*/*/*/{name}")]  # runs, jobs of sweeps
+    if not found:
+        raise ValueError(f"Expected a run with a checkpoint for ckpt_path={path}, found none in {root}.")
+    return str(max(found, key=lambda file: file.stat().st_mtime))
+
+
+def check_trusted(config: Any, path: str | pathlib.Path, trusted: Sequence[str]) -> None:
+    """Refuse a configuration from a file that would make more than objects of known classes.
+
+    Every `_target_` must be a class that is defined in a trusted module, and not merely reachable from one; no string may
+    hold an interpolation.
+
+    Raises:
+        ValueError: naming the file, and what was found in it.
+    """
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            _check_target(str(config["_target_"]), path, trusted)
+        for value in config.values():
+            check_trusted(value, path, trusted)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            check_trusted(value, path, trusted)
+    elif isinstance(config, str) and "${" in config:
+        raise ValueError(f"{path} holds the interpolation {config}: not loaded.")
+
+
+def _check_target(name: str, path: str | pathlib.Path, trusted: Sequence[str]) -> None:
+    inside = tuple(f"{module}." for module in trusted)
+    try:
+        found = get_object(name) if name.startswith(inside) else None
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and f"{found.__module__}.".startswith(inside)):
+        raise ValueError(f"{path} names {name}, no class of this package: not loaded. If it is yours: trusted=[MODULE].")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file, waits for the disk, and moves into place: a crash at any moment leaves the one before it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: it could not be written, for want of space or rights; what was at `path` before is still there.
+        """
+        path = pathlib.Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's own when a write falls short
+            reason = next((e.strerror for e in (error, error.__context__) if isinstance(e, OSError)), None) or error
+            kept = f"; the checkpoint before it is intact in {path}" if path.is_file() else ""
+            raise OSError(f"Could not write a checkpoint to {path}: {reason}{kept}.") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()

@@ -1,0 +1,88 @@
+"""Trains in processes that are killed at random moments, then to the end: python killing.py FOLDER KILLS SEED OVERRIDE...
+
+Every second kill comes in the middle of a checkpoint's writing, the others after a random time. Writes a line a kill.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from sdfsrn.cli import config_folder
+from sdfsrn.train import train
+
+
+def main(folder: pathlib.Path, kills: int, seed: int, overrides: list[str]) -> None:
+    rng, longest = random.Random(seed), 8.0
+    for kill in range(kills):
+        writes, seconds = (rng.randrange(1, 8), 240.0) if kill % 2 else (None, rng.uniform(0.5, longest))
+        start = time.monotonic()
+        child = begin(folder, overrides, writes)
+        status = wait(child, start + seconds)
+        moment = "in a write" if writes and status else f"after {time.monotonic() - start:.1f} s"
+        partial = len(list(folder.glob("checkpoints/.*.tmp")))
+        sys.stdout.write(f"{'killed ' + moment if status else 'finished'}, {partial} partial files\n")
+    if wait(begin(folder, overrides, None), time.monotonic() + 240):
+        sys.exit("the last process failed")
+
+
+def begin(folder: pathlib.Path, overrides: list[str], writes: int | None) -> int:
+    """A child, forked so that nothing is imported again, that trains; killed in that many-th checkpoint's writing."""
+    child = os.fork()
+    if child:
+        return child
+    os.setpgrp()
+    with (folder.parent / "output.txt").open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if writes is not None:
+        torch.save = dying_save(writes)
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            config = compose("train", overrides)
+        OmegaConf.resolve(config)
+        train(config)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def dying_save(writes: int):
+    save, count = torch.save, iter(range(1, 10**6))
+
+    def half(content: object, file) -> None:
+        if next(count) < writes or not hasattr(file, "fileno"):
+            save(content, file)
+            return
+        stream = io.BytesIO()
+        save(content, stream)
+        file.write(stream.getvalue()[: len(stream.getvalue()) // 2])
+        file.flush()
+        os.killpg(0, signal.SIGKILL)
+
+    return half
+
+
+def wait(child: int, deadline: float) -> int:
+    """The exit status of a child, which is killed, with its workers, at the deadline."""
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
