@@ -52,7 +52,7 @@ class Views(NamedTuple):
     distance: Float[Tensor, "b r"]  # D(u) to the silhouette's outline, from both sides, in units of the image plane
     weight: Float[Tensor, "b r"]  # w(u) = 1 / D(u), finite
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
-    index: Int[Tensor, " b"]  # type: ignore[assignment]  # position in the split, names the picture; hides `tuple.index`
+    index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
 
 
 class March(NamedTuple):

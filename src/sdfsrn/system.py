@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from sdfsrn.data.sampling import run_seed, seed_step
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.chamfer import ChamferDistance
@@ -66,17 +67,26 @@ class SDFSRN(pl.LightningModule):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Field:
         """The implicit functions of the objects in the images (colours in [-1, 1])."""
-        return self.hypernetwork(self.encoder(image))
+        latent = self.encoder(image).to(image.dtype)
+        with _full_precision(image):
+            return self.hypernetwork(latent)
 
     def render(self, views: Views) -> tuple[Field, March]:
         """The implicit functions of the objects, and what their rays meet. Eq. (9), arXiv:2010.10505."""
         field = self(views.image)
-        return field, self.raymarcher(field, views.camera.rays(views.uv))
+        with _full_precision(views.image):
+            return field, self.raymarcher(field, views.camera.rays(views.uv))
+
+    def on_train_batch_start(self, views: Views, batch_index: int) -> None:
+        """Make the losses' random draws a function of the seed and the step, so that a resumed run draws the same."""
+        batches = self.trainer.accumulate_grad_batches
+        seed_step(run_seed(), self.global_step * batches + batch_index % batches, self.global_rank)
 
     def training_step(self, views: Views, batch_index: int) -> dict[str, Tensor]:
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
         field, march = self.render(views)
-        loss, terms = self.losses(field, march, views)
+        with _full_precision(views.image):
+            loss, terms = self.losses(field, march, views)
         crossed = (march.sdf > 0).any(-1) & (march.sdf < 0).any(-1)
         hit = (crossed & views.inside).sum() / views.inside.sum().clamp(min=1)
         values = {"loss": loss, "hit": hit, **terms}
@@ -92,6 +102,8 @@ class SDFSRN(pl.LightningModule):
         field, march = self.render(views)
         predicted = march.sdf[..., -1] < 0
         for i, points in enumerate(views.points):
+            if views.index[i] < 0:
+                continue
             self.iou.update(intersection_over_union(predicted[i], views.inside[i]))
             truth = self.validation.truth(points)
             if len(truth):
@@ -115,3 +127,8 @@ class SDFSRN(pl.LightningModule):
         if self.scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+
+def _full_precision(like: Tensor) -> torch.autocast:
+    """Where no autocast reaches: all but the encoder, since bfloat16 in the field changes gradients by a quarter."""
+    return torch.autocast(like.device.type, enabled=False)

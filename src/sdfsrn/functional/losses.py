@@ -6,6 +6,7 @@ Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), o
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,8 +15,12 @@ Rayed = Float[Tensor, "b r"]
 
 
 def weighted_mean(value: Float[Tensor, "*n"], weight: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """sum w x / sum w, and 0 where nothing has weight."""
-    return (weight * value).sum() / weight.sum().clamp(min=torch.finfo(value.dtype).tiny)
+    """sum w x / sum w, and 0 where nothing has weight.
+
+    Where processes train together, all of them call this: sum w is then the mean of theirs, so that the mean of their losses
+    is the loss of their batches put together.
+    """
+    return (weight * value).sum() / _process_mean(weight.sum()).clamp(min=torch.finfo(value.dtype).tiny)
 
 
 def silhouette_loss(
@@ -74,3 +79,13 @@ def surface_occupancy_loss(last_sdf: Rayed, weight: Rayed, inside: Bool[Tensor, 
 def visited_occupancy_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed) -> Float[Tensor, ""]:
     """Cross-entropy of "empty" at the points before the last one. Table 3, arXiv:2010.10505."""
     return weighted_mean(F.softplus(-visited_sdf).mean(-1), weight)
+
+
+def _process_mean(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean over the processes that train together, without gradient; the value itself if there is but one."""
+    processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if processes == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / processes
