@@ -1,6 +1,6 @@
 """Trains in processes that are killed at random moments, then to the end: python killing.py FOLDER KILLS SEED OVERRIDE...
 
-Every second kill comes in the middle of a checkpoint's writing, the others after a random time. Writes a line a kill.
+Every second kill comes in the middle of a checkpoint's writing, the others a random time after one. Writes a line a kill.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from omegaconf import OmegaConf
 from sdfsrn.cli import config_folder
 from sdfsrn.train import train
 
+LONGEST = 240.0  # seconds that a process may take
+
 
 def main(folder: pathlib.Path, kills: int, seed: int, overrides: list[str]) -> None:
-    rng, longest = random.Random(seed), 8.0
+    rng = random.Random(seed)
     for kill in range(kills):
-        writes, seconds = (rng.randrange(1, 8), 240.0) if kill % 2 else (None, rng.uniform(0.5, longest))
-        start = time.monotonic()
-        child = begin(folder, overrides, writes)
-        status = wait(child, start + seconds)
-        moment = "in a write" if writes and status else f"after {time.monotonic() - start:.1f} s"
+        in_write = kill % 2 == 1
+        child = begin(folder, overrides, rng.randrange(1, 3) if in_write else None)
+        status = wait(child, LONGEST) if in_write else kill_after(child, folder, rng.randrange(2), rng.uniform(0, 0.5))
         partial = len(list(folder.glob("checkpoints/.*.tmp")))
-        sys.stdout.write(f"{'killed ' + moment if status else 'finished'}, {partial} partial files\n")
-    if wait(begin(folder, overrides, None), time.monotonic() + 240):
+        moment = "killed in a write" if in_write else "killed at another moment"
+        sys.stdout.write(f"{moment if status else 'finished'}, {partial} partial files\n")
+    if wait(begin(folder, overrides, None), LONGEST):
         sys.exit("the last process failed")
 
 
@@ -73,13 +74,26 @@ def dying_save(writes: int):
     return half
 
 
-def wait(child: int, deadline: float) -> int:
-    """The exit status of a child, which is killed, with its workers, at the deadline."""
+def kill_after(child: int, folder: pathlib.Path, writes: int, seconds: float) -> int:
+    """The exit status of a child that is killed some time after it has written so many checkpoints."""
+    path, seen = folder / "checkpoints" / "last.ckpt", set()
+    start = path.stat().st_mtime_ns if path.is_file() else 0
+    deadline = time.monotonic() + LONGEST
+    while len(seen) < writes and time.monotonic() < deadline:
+        if path.is_file() and path.stat().st_mtime_ns > start:
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.002)
+    return wait(child, seconds)
+
+
+def wait(child: int, seconds: float) -> int:
+    """The exit status of a child, which is killed, with its workers, when the time is up."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return status
-        time.sleep(0.01)
+        time.sleep(0.002)
     os.killpg(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn import SDFSRN
 from sdfsrn.cli import build, config_folder, load_protocol
@@ -92,3 +92,63 @@ def test_pascal_defaults(category: str) -> None:
     assert (config.data.jitter, config.data.scale_jitter) == (True, 0.2)
     assert (config.protocol.icp_iterations, config.model.validation.icp_iterations) == (50, 50)
     assert config.model.validation.low == config.protocol.low < -1
+
+
+def leaves(node: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(node, dict) or not node:
+        return {prefix[:-1]: node}
+    return {key: value for name, part in node.items() for key, value in leaves(part, f"{prefix}{name}.").items()}
+
+
+def difference(experiment: str, other: str) -> dict[str, tuple[object, object]]:
+    """What differs between two experiments, by dotted key; None where there is no such key."""
+    first, second = (
+        leaves(OmegaConf.to_container(composed(f"experiment={name}", "data.root=x"))) for name in (experiment, other)
+    )
+    keys = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+    return {key: (first.get(key), second.get(key)) for key in keys}
+
+
+def test_ablations_change_one_thing() -> None:
+    """Table 3; the full model is Table 1's."""
+    assert difference("ablation_full", "shapenet_chair") == {}
+    assert difference("ablation_no_rgb", "ablation_full") == {"model.losses.weights.color": (0, 1)}
+    assert difference("ablation_no_positional_encoding", "ablation_full") == {
+        "model.hypernetwork.field.num_frequencies": (0, 6)
+    }
+    assert difference("ablation_no_importance", "ablation_full") == {
+        f"model.losses.terms.{term}.importance": (False, True) for term in ("ray_surface", "silhouette")
+    }
+    changed = difference("ablation_occupancy", "ablation_full")
+    assert all(key.startswith("model.losses.") for key in changed)
+    terms = composed("experiment=ablation_occupancy", "data.root=x").model.losses.terms
+    assert [terms[name].occupancy for name in ("silhouette", "ray_surface", "ray_free")] == [True] * 3
+    assert changed["model.losses.weights.eikonal"] == (0, 0.01)
+    assert not {key for key in changed if key.startswith("model.losses.weights")} - {"model.losses.weights.eikonal"}
+
+
+def test_importance_is_off_in_its_ablation_and_on_in_the_others() -> None:
+    for name in ("full", "no_rgb", "no_positional_encoding", "occupancy", "no_importance"):
+        terms = build(composed(f"experiment=ablation_{name}", "data.root=x").model).losses.terms
+        weighted = {key: term.importance for key, term in terms.items() if hasattr(term, "importance")}
+        assert weighted == {"silhouette": name != "no_importance", "ray_surface": name != "no_importance", "ray_free": False}
+
+
+def test_single_views() -> None:
+    """Section 4.1: one picture a chair, 50K iterations, colour jitter and no other."""
+    assert difference("shapenet_chair_single_view", "shapenet_chair") == {
+        "data.jitter": (True, False), "data.views": ("one", "all"), "trainer.max_steps": (50_000, 200_000),
+    }  # fmt: skip
+    for number in (500, 1000, 2000, None):
+        override = f"data.num_models={'null' if number is None else number}"
+        assert composed("experiment=shapenet_chair_single_view", "data.root=x", override).data.num_models == number
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name.startswith(("shapenet", "ablation"))])
+def test_shapenet_experiments_on_the_models_of_version_2(experiment: str, balls: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Table 5: any of them with `data.intersect_with`."""
+    (tmp_path / "v2" / "02691156" / "b").mkdir(parents=True)
+    data = [f"data.root={balls}", f"data.intersect_with={tmp_path / 'v2'}", "data.category=airplane"]
+    source = build(composed(f"experiment={experiment}", *data).data).source("train")
+    assert source.counts == {"models listed": 2, "models": 1}
+    assert len(source) == (1 if "single_view" in experiment else 3)

@@ -118,6 +118,17 @@ def test_authors_placement_shifts_and_shrinks() -> None:
     np.testing.assert_allclose(np.ptp(authors.bounds, axis=0), 0.8 * 64 / 65, atol=2e-3)
 
 
+def test_a_sparse_grid_is_asked_for_and_gives_the_same_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, sparse = (Protocol(resolution=64, dense=dense).mesh(Ball()) for dense in (True, False))
+    np.testing.assert_array_equal(sparse.vertices, dense.vertices)
+    np.testing.assert_array_equal(sparse.faces, dense.faces)
+    monkeypatch.setattr("sdfsrn.protocol.sparse_sdf_grid", None)
+    assert Protocol(resolution=16).dense
+    Protocol(resolution=16).mesh(Ball())
+    with pytest.raises(TypeError):
+        Protocol(resolution=16, dense=False).mesh(Ball())
+
+
 REGISTERED = dataclasses.replace(PROTOCOL, icp_iterations=50)
 
 

@@ -71,7 +71,7 @@ class Reconstructor:
         `resolution` counts grid intervals along an axis. Raises ValueError for a picture without surface.
         """
         start = time.perf_counter()
-        protocol = dataclasses.replace(self.protocol, resolution=int(resolution))
+        protocol = dataclasses.replace(self.protocol, resolution=int(resolution), dense=False)
         mesh = reconstruct(image, self.model, mask, protocol, self.image_size, margin, self.background)
         if len(mesh.faces) == 0:
             raise ValueError("The model sees no surface in this picture. Does the object fill it as those of the examples do?")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional.alignment import Affine, box_alignment, identity, scale_alignment, yaw_alignment
-from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+from sdfsrn.functional.isosurface import marching_cubes, sdf_grid, sparse_sdf_grid
 from sdfsrn.functional.pointcloud import icp
 from sdfsrn.meshes import sample_surface
 from sdfsrn.models.field import Field
@@ -42,6 +42,8 @@ class Protocol:
             `anisotropic`, size along each axis and place. See `sdfsrn.functional.alignment`. Views are never aligned.
         thresholds: of the F-scores, in the world's unit.
         squared: squared Chamfer distances are measured as well.
+        dense: the field is evaluated at every node of the grid; else only near its surface, where parts that are small and
+            apart may be missed, see `sdfsrn.functional.isosurface.sparse_sdf_grid`.
 
     Raises:
         ValueError: an unknown alignment.
@@ -58,6 +60,7 @@ class Protocol:
     alignment: str = "none"
     thresholds: Sequence[float] = (0.01, 0.02, 0.05)
     squared: bool = False
+    dense: bool = True
 
     def __post_init__(self) -> None:
         if self.alignment not in _ALIGNMENTS:
@@ -67,7 +70,8 @@ class Protocol:
     def mesh(self, field: Field, color: bool = False) -> trimesh.Trimesh:
         """The zero level set of one object's field as a closed mesh, without faces if there is none; world frame."""
         device = field.sdf_head.bias.device
-        grid = sdf_grid(lambda x: field.sdf(x[None])[0], self.resolution, self.low, self.high, device)
+        sample = sdf_grid if self.dense else sparse_sdf_grid
+        grid = sample(lambda x: field.sdf(x[None])[0], self.resolution, self.low, self.high, device)
         vertices, faces = marching_cubes(grid, self.low, self.high, self.placement)
         colors = None
         if color and len(vertices):

@@ -5,7 +5,9 @@ import pytest
 import torch
 import trimesh
 
-from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
+from sdfsrn.functional import isosurface
+from sdfsrn.functional.isosurface import marching_cubes, sdf_grid, sparse_sdf_grid
+from sdfsrn.models import FieldShape, Hypernetwork
 
 
 def ball(radius, center=(0.0, 0.0, 0.0)):
@@ -18,6 +20,106 @@ def box(center, half):
         return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0)
 
     return sdf
+
+
+def union(*parts):
+    return lambda points: torch.stack([part(points) for part in parts]).amin(0)
+
+
+def torus(radius, tube):
+    return lambda p: torch.hypot(torch.hypot(p[:, 0], p[:, 1]) - radius, p[:, 2] - 0.013) - tube
+
+
+def gyroid(k):
+    return lambda p: ((k * p).sin() * (k * p.roll(-1, -1)).cos()).sum(-1) / k
+
+
+def untrained(seed, frequencies):
+    torch.manual_seed(seed)
+    field = Hypernetwork(16, 16, 1, FieldShape(width=16, num_frequencies=frequencies))(3 * torch.randn(1, 16))
+    middle = field.sdf(torch.rand(1, 2000, 3) - 0.5).median()
+    return lambda points: field.sdf(points[None])[0] - middle
+
+
+def counted(sdf):
+    """The function, and how many points it is asked for."""
+    sizes = []
+    return lambda points: sizes.append(len(points)) or sdf(points), sizes
+
+
+VOXEL = 1.2 / 48
+SHAPES = {
+    "torus": torus(0.3, 0.06),
+    "ring": torus(0.4, VOXEL),
+    "plate of a voxel": box([0.1, 0.0, 0.003], [0.3, 0.25, VOXEL / 2]),
+    "two small balls": union(ball(1.5 * VOXEL, (0.41, -0.33, 0.27)), ball(1.5 * VOXEL, (-0.37, 0.29, -0.46))),
+    "a bubble in a ball": lambda p: torch.maximum(ball(0.4)(p), -ball(1.5 * VOXEL, (0.03, 0.05, -0.02))(p)),
+    "surface through nodes": box([0.0, 0.0, 0.0], [0.3, 0.15, 0.075]),
+    "leaves the cube": ball(0.7),
+    "fills the cube": ball(9.0),
+    "nothing": ball(-1.0),
+    "gyroid": gyroid(16),
+}
+
+
+@pytest.mark.parametrize("resolution", [48, 37, 3])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_sparse_grid_gives_the_triangles_of_the_dense_one(name, resolution):
+    dense, sparse = (marching_cubes(grid(SHAPES[name], resolution, -0.6, 0.6)) for grid in (sdf_grid, sparse_sdf_grid))
+    if resolution == 48 and name != "nothing":
+        assert len(dense[1]) > 100
+    for ours, expected in zip(sparse, dense, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("frequencies", [2, 4, 6])
+def test_parts_that_a_sparse_grid_finds_are_whole_and_the_dense_ones(frequencies):
+    """Of noise, small parts of which it may miss."""
+    dense, sparse = (mesh_of(grid(untrained(0, frequencies), 40), closed=False) for grid in (sdf_grid, sparse_sdf_grid))
+    assert set(map(bytes, sparse.vertices)) <= set(map(bytes, dense.vertices))
+    assert len(sparse.faces) > 0.95 * len(dense.faces)
+
+
+def test_a_sparse_grid_asks_for_few_points_none_of_them_twice():
+    sdf, sizes = counted(ball(0.35))
+    asked = []
+    grid = sparse_sdf_grid(lambda points: asked.append(points) or sdf(points), 128, chunk=5000)
+    assert sum(sizes) < 0.15 * grid.numel()
+    assert max(sizes) <= 5000
+    points = torch.cat(asked)
+    coarse = 33**3  # they are asked for first
+    assert len(points[coarse:].unique(dim=0)) == len(points) - coarse
+
+
+def test_a_wall_is_followed_where_its_slope_does_not_tell(monkeypatch):
+    """Between the coarse nodes, but for one end: the rest is found across the faces of blocks."""
+    monkeypatch.setattr(isosurface, "_PROBED", 0.0)
+    needle = box([0.0, 0.02, 0.02], [0.5, 0.012, 0.012])
+    knob = ball(0.1, (0.5, 0.02, 0.02))
+
+    def sdf(points):  # flat but for the needle's own voxels
+        return union(needle, knob)(points).clamp(max=0.004) + 1e-3 * (points[:, 1] > 9)
+
+    dense, sparse = (marching_cubes(grid(sdf, 64)) for grid in (sdf_grid, sparse_sdf_grid))
+    np.testing.assert_array_equal(sparse[1], dense[1])
+
+
+def test_surface_found_by_a_probe_makes_the_grid_dense(monkeypatch):
+    def sdf(points):  # a spike, nothing of which is felt two voxels away
+        return torch.where((points - 0.047).norm(dim=-1) < 0.03, -1.0, 1.0)
+
+    assert marching_cubes(sdf_grid(sdf, 64))[1].size > 0
+    monkeypatch.setattr(isosurface, "_PROBED", 0.0)
+    assert marching_cubes(sparse_sdf_grid(sdf, 64))[1].size == 0  # what is not promised
+    monkeypatch.setattr(isosurface, "_PROBED", 1.0)
+    assert torch.equal(sparse_sdf_grid(sdf, 64), sdf_grid(sdf, 64))
+
+
+def test_values_of_a_sparse_grid_have_the_sign_of_the_dense_one():
+    dense, sparse = (grid(SHAPES["torus"], 50, -0.6, 0.6) for grid in (sdf_grid, sparse_sdf_grid))
+    assert torch.equal(sparse > 0, dense > 0)
+    near = dense.abs() < 2 * 1.2 / 50
+    assert torch.equal(sparse[near], dense[near])
 
 
 def mesh_of(*args, **options):
@@ -50,6 +152,8 @@ def test_grid_refuses_an_empty_cube_and_values_of_another_shape():
         sdf_grid(ball(0.4), 8, 1.0, -1.0)
     with pytest.raises(ValueError, match="one number a point"):
         sdf_grid(lambda p: p, 8)
+    with pytest.raises(ValueError, match="one number a point"):
+        sparse_sdf_grid(lambda p: p, 8)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.6, 0.6), (-0.5, 1.5)])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -54,28 +53,55 @@ def ball(count: int, radius: float = 0.5) -> torch.Tensor:
     return radius * torch.nn.functional.normalize(torch.randn(count, 3), dim=-1)
 
 
-@pytest.mark.parametrize("wobble", [0.0, 0.02])
-def test_near_the_middle_of_a_ball_too(wobble: float) -> None:
-    """Where a tree visits nearly every point: the same distances, in a fraction of its time."""
-    target = ball(20_000) * (1 + wobble * torch.randn(20_000, 1))
-    source = torch.cat([0.05 * torch.randn(600, 3), ball(300, 0.45), torch.zeros(1, 3), 5 + torch.rand(99, 3)])
-    start = time.process_time()
-    ours = nearest_distance(source, target)
-    middle = time.process_time()
-    tree = KDTree(target.numpy()).query(source.numpy())[0]
-    assert middle - start < 0.5 * (time.process_time() - middle)
-    np.testing.assert_allclose(ours, tree, atol=1e-6, rtol=0)
-    assert Neighbours(target)._hard(source)[:600].float().mean() > 0.9
+def clouds(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(target, source) that are awkward in their own way."""
+    match name:
+        case "surface":
+            return ball(20_000), ball(3000, 0.47)
+        case "middle of a ball":
+            target = ball(20_000) * (1 + 0.02 * torch.randn(20_000, 1))
+            return target, torch.cat([0.05 * torch.randn(600, 3), torch.zeros(1, 3)])
+        case "afar":
+            return ball(5000), 500 + torch.rand(1000, 3)
+        case "far from the origin":
+            return ball(5000).double() + 1000, ball(3000, 0.49).double() + 1000
+        case "line":
+            return torch.rand(3000, 1) * torch.tensor([1.0, 2.0, 3.0]), torch.rand(1000, 3)
+        case "plane, many sizes":
+            return torch.rand(3000, 3) * torch.tensor([1.0, 0.0, 1e-3]), torch.cat(
+                [torch.rand(500, 3), torch.rand(500, 3) * 1e-4]
+            )
+    raise ValueError(name)
 
 
-def test_only_what_is_hard_is_compared_with_all() -> None:
-    surface = torch.randn(20_000, 3)
-    for target, source in (
-        (surface, surface + 0.01),
-        (ball(20_000), ball(2000, 0.48)),
-        (ball(20_000), 5 + torch.rand(2000, 3)),
-    ):
-        assert Neighbours(target)._hard(source).float().mean() < 0.05
+CLOUDS = ("surface", "middle of a ball", "afar", "far from the origin", "line", "plane, many sizes")
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_neighbours_are_the_nearest_of_all(name: str) -> None:
+    target, source = clouds(name)
+    distance, index = Neighbours(target)(source)
+    expected = cdist(source.double(), target.double())
+    np.testing.assert_allclose(expected[np.arange(len(source)), index], expected.min(1), rtol=1e-9)
+    np.testing.assert_allclose(distance, expected.min(1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 65])
+@pytest.mark.parametrize("k", [1, 32, 33, 2049])
+def test_neighbours_in_clouds_of_any_size_and_of_equal_points(n: int, k: int) -> None:
+    for source, target in ((torch.rand(n, 3), torch.rand(k, 3)), (torch.rand(1, 3).expand(n, 3), torch.ones(k, 3))):
+        distance, index = Neighbours(target)(source)
+        np.testing.assert_allclose(distance, cdist(source, target).min(1), rtol=1e-5)
+        assert index.shape == (n,)
+
+
+@pytest.mark.parametrize(("name", "most"), [("surface", 0.4), ("line", 0.6)])
+def test_few_pairs_are_compared(name: str, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, near = [], Neighbours._near
+    monkeypatch.setattr(Neighbours, "_near", lambda *args: compared.append(near(*args)) or compared[-1])
+    target, source = clouds(name)
+    Neighbours(target)(source)
+    assert np.concatenate(compared).mean() < most
 
 
 def random_motion(degrees: float = 20.0, length: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:

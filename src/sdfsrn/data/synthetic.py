@@ -111,6 +111,8 @@ class SyntheticSource(KnownShape):
         number, view = self.records[index]
         count = self.views_per_object
         others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
+        if not others:
+            return []
         cameras = self._cameras(number, others)
         color, hits = render(self._shape(number), cameras, self.image_size, self.supersampling)
         image, coverage = (255 * color).round().byte().numpy(), hits.numpy().astype(np.float32) / self.supersampling**2

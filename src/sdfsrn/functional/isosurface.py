@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import mcubes
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+_STRIDE = 4  # nodes from one coarse node to the next
+_PROBED = 0.02  # of the blocks that are left out, looked into all the same
+_BLOCKS = 4096  # at a time
+
+Function = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
 
 
 @torch.no_grad()
 def sdf_grid(
-    sdf: Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]],
+    sdf: Function,
     resolution: int,
     low: float = -1.0,
     high: float = 1.0,
@@ -26,21 +34,129 @@ def sdf_grid(
     `chunk` points are evaluated at a time; None takes what fits a CPU's cache, or fills a GPU. Raises ValueError for an
     empty cube, and when `sdf` does not return one number a point.
     """
-    chunk = chunk or (2**13 if torch.device(device).type == "cpu" else 2**18)
-    if resolution < 1 or chunk < 1 or not low < high:
-        got = f"{resolution}, {chunk}, {low}, {high}"
-        raise ValueError(f"Expected resolution >= 1, chunk >= 1 and low < high, got {got}")
-    nodes = resolution + 1
-    axis = torch.linspace(low, high, nodes, device=device)
-    values = torch.empty(nodes**3, device=device)
-    for start in range(0, nodes**3, chunk):
-        index = torch.arange(start, min(start + chunk, nodes**3), device=device)
-        points = torch.stack([axis[index // nodes**2], axis[index // nodes % nodes], axis[index % nodes]], -1)
-        value = sdf(points)
+    nodes = _Nodes(sdf, resolution, low, high, torch.device(device), chunk)
+    values = torch.empty(nodes.side**3, device=device)
+    for start in range(0, len(values), nodes.chunk):
+        index = torch.arange(start, min(start + nodes.chunk, len(values)), device=device)
+        values[start : start + nodes.chunk] = nodes(index)
+    return values.reshape(nodes.side, nodes.side, nodes.side)
+
+
+@torch.no_grad()
+def sparse_sdf_grid(
+    sdf: Function,
+    resolution: int,
+    low: float = -1.0,
+    high: float = 1.0,
+    device: torch.device | str = "cpu",
+    chunk: int | None = None,
+    seed: int = 0,
+) -> Float[Tensor, "x y z"]:
+    """`sdf_grid` for a mesh: f at the nodes around the surface, elsewhere a value of f's sign, from few evaluations.
+
+    f is evaluated at every fourth node along an axis, and then at all nodes of the blocks of 4^3 cells between those
+
+    - whose corners differ in sign, or that hold a part of the cube's side that lies inside;
+    - of which a corner has |f| <= s d, d half of the block's diagonal, s the slope between coarse nodes around the block;
+    - that share a face, with nodes of both signs, with a block that was evaluated; until there is none.
+
+    Exact: every connected part of the dense grid's surface that reaches into an evaluated block is found whole, so that its
+    triangles are the dense grid's (but for caps at the cube's side, within 1/1000 voxel). Not proven: that no separate part
+    (an island, a bubble) lies within blocks that are left out. None does where f is nowhere steeper than s, which is
+    measured, not a bound; a random fiftieth of those blocks is evaluated too, and if any of them holds surface, the result is
+    the dense grid, as it is for fewer than 16 intervals. Arguments and errors as `sdf_grid`.
+    """
+    if resolution < 4 * _STRIDE:  # too few coarse nodes to tell a slope
+        return sdf_grid(sdf, resolution, low, high, device, chunk)
+    nodes = _Nodes(sdf, resolution, low, high, torch.device(device), chunk)
+    ticks = torch.arange(0, resolution + _STRIDE, _STRIDE, device=device).clamp(max=resolution)
+    coarse = nodes(nodes.index(ticks, ticks, ticks).reshape(-1)).reshape(3 * [len(ticks)])
+    nearest = torch.arange(nodes.side, device=device) // _STRIDE
+    values = coarse.index_select(0, nearest).index_select(1, nearest).index_select(2, nearest).reshape(-1)
+    known = torch.zeros_like(values, dtype=torch.bool)
+    todo, done = _suspects(coarse), torch.zeros(3 * [len(ticks) - 1], dtype=torch.bool, device=device)
+    while todo.any():
+        done |= todo
+        todo = _evaluate(nodes, values, known, todo).beyond & ~done
+    generator = torch.Generator().manual_seed(seed)
+    probes = (torch.rand(done.shape, generator=generator) < _PROBED).to(device) & ~done
+    if _evaluate(nodes, values, known, probes).surface.any():
+        return sdf_grid(sdf, resolution, low, high, device, chunk)
+    return values.reshape(nodes.side, nodes.side, nodes.side)
+
+
+class _Nodes:
+    """f at nodes of the grid, counted row by row. Arguments as `sdf_grid`."""
+
+    def __init__(
+        self, sdf: Function, resolution: int, low: float, high: float, device: torch.device, chunk: int | None
+    ) -> None:
+        chunk = chunk or (2**13 if device.type == "cpu" else 2**18)
+        if resolution < 1 or chunk < 1 or not low < high:
+            got = f"{resolution}, {chunk}, {low}, {high}"
+            raise ValueError(f"Expected resolution >= 1, chunk >= 1 and low < high, got {got}")
+        self.sdf, self.chunk, self.side = sdf, chunk, resolution + 1
+        self.axis = torch.linspace(low, high, self.side, device=device)
+
+    def __call__(self, index: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return torch.cat([self._values(part) for part in index.split(self.chunk)])
+
+    def _values(self, index: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        places = (index // self.side**2, index // self.side % self.side, index % self.side)
+        value = self.sdf(torch.stack([self.axis[place] for place in places], -1))
         if value.shape != index.shape:
             raise ValueError(f"Expected one number a point, {tuple(index.shape)}, from sdf, got {tuple(value.shape)}")
-        values[start : start + chunk] = value
-    return values.reshape(nodes, nodes, nodes)
+        return value.to(self.axis.dtype)
+
+    def index(self, x: Int[Tensor, "*n a"], y: Int[Tensor, "*n b"], z: Int[Tensor, "*n c"]) -> Int[Tensor, "*n a b c"]:
+        """Numbers of the nodes at all combinations of places along the axes."""
+        return (x[..., :, None, None] * self.side + y[..., None, :, None]) * self.side + z[..., None, None, :]
+
+
+def _suspects(coarse: Float[Tensor, "x y z"]) -> Bool[Tensor, "a b c"]:
+    """Blocks that have to be looked into, by the values at their corners."""
+    low, high = -_pool(-coarse, 2), _pool(coarse, 2)
+    steps = [F.pad(coarse.diff(dim=axis).abs(), [0, 0] * (2 - axis) + [0, 1]) for axis in range(3)]
+    slope = torch.stack([_pool(_pool(step, 2), 3, padding=1) for step in steps]).norm(dim=0)  # per coarse step
+    near = torch.minimum(low.abs(), high.abs()) <= slope * 3**0.5 / 2
+    side = torch.ones_like(near)
+    side[1:-1, 1:-1, 1:-1] = False
+    return ~((low > 0) | (high < 0)) | near | (side & (low <= 0))
+
+
+def _pool(values: Tensor, size: int, padding: int = 0) -> Tensor:
+    return F.max_pool3d(values[None, None], size, stride=1, padding=padding)[0, 0]
+
+
+class _Found(NamedTuple):
+    """Of blocks that were evaluated."""
+
+    surface: Bool[Tensor, "a b c"]  # those that hold nodes of both signs
+    beyond: Bool[Tensor, "a b c"]  # neighbours across a face with nodes of both signs
+
+
+def _evaluate(nodes: _Nodes, values: Float[Tensor, " n"], known: Bool[Tensor, " n"], blocks: Bool[Tensor, "a b c"]) -> _Found:
+    """Put f into `values` at all nodes of the blocks that are not yet `known`, which they become."""
+    found = _Found(torch.zeros_like(blocks), torch.zeros_like(blocks))
+    reach = torch.arange(_STRIDE + 1, device=blocks.device)
+    for part in blocks.nonzero().split(_BLOCKS):
+        index = nodes.index(*(part[..., None] * _STRIDE + reach).clamp(max=nodes.side - 1).unbind(1))
+        fresh = index[~known[index]].unique()
+        values[fresh], known[fresh] = nodes(fresh), True
+        inside = values[index] <= 0  # as marching cubes takes it
+        found.surface[part[_both(inside)].unbind(-1)] = True
+        for axis in range(3):
+            for side, step in ((0, -1), (_STRIDE, 1)):
+                beyond = part[_both(inside.select(axis + 1, side))]
+                beyond[:, axis] += step
+                beyond = beyond[(beyond[:, axis] >= 0) & (beyond[:, axis] < len(blocks))]
+                found.beyond[beyond.unbind(-1)] = True
+    return found
+
+
+def _both(inside: Bool[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    inside = inside.flatten(1)
+    return inside.any(-1) & ~inside.all(-1)
 
 
 def marching_cubes(
@@ -64,7 +180,8 @@ def marching_cubes(
     if divisor is None:
         raise ValueError(f'Expected placement "exact" or "authors", got "{placement}"')
     if closed:
-        values = np.pad(values, 1, constant_values=1000 * max(-values.min(), values.max()) + 1e-30)
+        depth = -min(values.take([0, -1], axis).min() for axis in range(3))
+        values = np.pad(values, 1, constant_values=1000 * max(depth, 0) + 1e-30)
     index, faces = mcubes.marching_cubes(values, 0.0)
     if closed:
         index = index - 1

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 from torch import Tensor
+
+_SIZE = 32  # points of a block
+_GROUP = 64  # blocks of queries at a time
 
 
 class Registration(NamedTuple):
@@ -25,56 +28,55 @@ class Registration(NamedTuple):
 
 
 class Neighbours:
-    """The nearest of the target's points, for many queries: a k-d tree on the CPU, every pair (in chunks) on a GPU.
+    """The nearest of the target's points, for many queries: by blocks on the CPU, every pair (in chunks) on a GPU.
 
-    A tree has to visit nearly all points for a query that is nearly equally far from all of them, as near the centre of a
-    ball, and is slower at that than comparing every pair; such queries are told by a sample of the target, and compared.
-    The answer does not depend on which way was taken, nor on the number of cores.
+    Both clouds are cut into blocks of near points, and only those blocks are compared, every pair of theirs, whose boxes are
+    no farther apart than the query's block may lie from its nearest points. A k-d tree answers one query after the other, and
+    takes long where many points are nearly equally far, as between a ball's centre and its surface. Compared in float64; the
+    answer does not depend on the number of cores.
     """
-
-    _SAMPLE = 64  # points a query is compared with to tell whether it is hard
 
     def __init__(self, target: Float[Tensor, "k 3"]) -> None:
         self.target = target
         if target.device.type == "cpu":
-            self._tree = KDTree(target.numpy())
-            self._sample = target[:: -(-len(target) // self._SAMPLE)]
+            self._origin = target.double().mean(0).numpy()
+            self._index, points = _blocks(target.double().numpy() - self._origin)
+            self._low, self._high = points.min(1), points.max(1)
+            self._lifted = np.concatenate([-2 * points, np.square(points).sum(-1, keepdims=True)], -1)
 
     def __call__(self, source: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
         """Distance to the nearest target point, and its index."""
         if source.device.type != "cpu":
             nearest = [_distances(part, self.target).min(-1) for part in source.split(4096)]
             return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
-        hard = self._hard(source)
-        index = torch.empty(len(source), dtype=torch.long)
-        index[~hard] = torch.from_numpy(self._tree.query(source[~hard].numpy(), workers=-1)[1])
-        index[hard] = torch.from_numpy(self._compare(source[hard].numpy()))
+        index = torch.from_numpy(self._nearest(source.double().numpy() - self._origin))
         return torch.linalg.vector_norm(source - self.target[index], dim=-1), index
 
-    def _hard(self, source: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
-        """The tree is slow: too many of the sample are not much farther than the nearest of it."""
-        if len(self.target) <= 16 * self._SAMPLE:
-            return torch.zeros(len(source), dtype=torch.bool)
-        widest = 0.03 * float(
-            (self._sample.amax(0) - self._sample.amin(0)).norm()
-        )  # from afar all are equally far, but no trouble
-        hard = []
-        for part in source.split(4096):
-            distance = _distances(part, self._sample)
-            nearest = distance.amin(-1, keepdim=True)
-            near = distance <= nearest + (0.15 * nearest).clamp(max=widest)
-            hard.append(near.sum(-1) > self._SAMPLE // 10)
-        return torch.cat(hard)
-
-    def _compare(self, source: np.ndarray, chunk: int = 8) -> np.ndarray:
-        """Indices of the least |x - y|^2 - |x|^2 = (x, 1) . (-2 y, |y|^2); chunks that stay in the processor's cache."""
-        target = self.target.double().numpy()
-        lifted = np.concatenate([-2 * target, np.square(target).sum(-1, keepdims=True)], -1).T.copy()
-        query = np.concatenate([source, np.ones((len(source), 1))], -1)
-        index = np.empty(len(source), dtype=np.int64)
-        for start in range(0, len(source), chunk):
-            index[start : start + chunk] = (query[start : start + chunk] @ lifted).argmin(-1)
+    def _nearest(self, source: np.ndarray) -> np.ndarray:
+        """Indices of the least |x - y|^2 - |x|^2 = (x, 1) . (-2 y, |y|^2)."""
+        places, points = _blocks(source)
+        index = np.empty(len(source), np.int64)
+        for start in range(0, len(places), _GROUP):  # the tables of more blocks would not stay in the processor's cache
+            part = points[start : start + _GROUP]
+            query = np.concatenate([part, np.ones((*part.shape[:2], 1))], -1)
+            for place, block, near in zip(places[start : start + _GROUP], query, self._near(part, query), strict=True):
+                chosen = near.nonzero()[0]
+                nearest = (block @ self._lifted[chosen].reshape(-1, 4).T).argmin(-1)
+                index[place] = self._index[chosen].reshape(-1)[nearest]
         return index
+
+    def _near(self, points: np.ndarray, query: np.ndarray) -> np.ndarray:
+        """Which target blocks (columns) may hold the nearest point of any in a query block (rows)."""
+        square = np.square(points).sum(-1)
+        first = (query[:, _SIZE // 2] @ self._lifted[:, _SIZE // 2].T).argmin(-1)
+        reach = ((query @ self._lifted[first].transpose(0, 2, 1)).min(-1) + square).max(-1)  # squared; it is no farther
+        low, high = points.min(1), points.max(1)
+        gap = np.zeros((len(points), len(self._low)))
+        for axis in range(3):
+            apart = np.maximum(self._low[:, axis] - high[:, axis, None], low[:, axis, None] - self._high[:, axis])
+            gap += np.square(apart.clip(0))
+        rounding = 1e-12 * (square.max() + self._lifted[..., 3].max())
+        return gap <= reach[:, None] + rounding
 
 
 class Match(NamedTuple):
@@ -166,6 +168,13 @@ def rigid_motion(
     signs[2] = torch.det(vt.T @ u.T).sign()
     rotation = vt.T * signs @ u.T
     return rotation, goal - rotation @ center
+
+
+def _blocks(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (m, size) and coordinates (m, size, 3) of points that lie together; the last one is repeated to fill up."""
+    order = KDTree(points, _SIZE, compact_nodes=False).indices
+    index = np.pad(order, (0, -len(order) % _SIZE), mode="edge").reshape(-1, _SIZE)
+    return index, points[index]
 
 
 def _distances(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:

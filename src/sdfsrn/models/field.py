@@ -6,10 +6,10 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 
 
@@ -55,26 +55,6 @@ class FieldShape:
         return [*backbone, (self.width, 1), (self.width, 3)]
 
 
-class BackboneLayer(NamedTuple):
-    """One layer of the backbone, an object: x = features W_f + encoding W_e + b; None where an input is not seen.
-
-    The two products stand for that of the concatenation, which is never stored.
-    """
-
-    bias: Float[Tensor, "b 1 o"]
-    feature_weight: Float[Tensor, "b i o"] | None
-    encoding_weight: Float[Tensor, "b e o"] | None
-
-    def __call__(self, feature: Float[Tensor, "b n i"], encoding: Float[Tensor, "b n e"]) -> Float[Tensor, "b n o"]:
-        """Apply each object's layer to its own points."""
-        x = self.bias
-        if self.encoding_weight is not None:
-            x = torch.baddbmm(x, encoding, self.encoding_weight)
-        if self.feature_weight is not None:
-            x = torch.baddbmm(x, feature, self.feature_weight)
-        return x
-
-
 class Field:
     """f and g, sharing a backbone, for a batch of objects in their own (world) frames.
 
@@ -94,10 +74,7 @@ class Field:
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
-        feature = encoding = self._encode(points)
-        for layer in self.backbone:
-            x = layer(feature, encoding)
-            feature = F.relu(F.layer_norm(x, x.shape[-1:], eps=_LAYER_NORM_EPS))
+        feature = backbone(self._encode(points), self.backbone)
         return self.sdf_head(feature).squeeze(-1), feature
 
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
@@ -110,19 +87,8 @@ class Field:
 
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
-        feature = encoding = self._encode(points)
-        normalized = []
-        for layer in self.backbone:
-            normalized.append(_layer_norm(layer(feature, encoding)))
-            feature = F.relu(normalized[-1][0])
-        feature_grad = self.sdf_head.weight.mT.expand_as(feature)
-        encoding_grad = torch.zeros_like(encoding)
-        for layer, (y, scale) in zip(reversed(self.backbone), reversed(normalized), strict=True):
-            grad = _layer_norm_vjp(feature_grad * (y > 0), y, scale)
-            if layer.encoding_weight is not None:
-                encoding_grad = encoding_grad + grad @ layer.encoding_weight.mT
-            if layer.feature_weight is not None:
-                feature_grad = grad @ layer.feature_weight.mT
+        encoding = self._encode(points)
+        encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         return encoding_vjp(encoding, encoding_grad, self.shape.num_frequencies, self.shape.frequency_scale)
 
     def detach(self) -> Field:
@@ -135,17 +101,3 @@ class Field:
 
     def _encode(self, points: Tensor) -> Tensor:
         return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale)
-
-
-_LAYER_NORM_EPS = 1e-5
-
-
-def _layer_norm(x: Tensor) -> tuple[Tensor, Tensor]:
-    """y = (x - mean) / standard deviation, and 1 / standard deviation."""
-    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-    scale = torch.rsqrt(variance + _LAYER_NORM_EPS)
-    return (x - mean) * scale, scale
-
-
-def _layer_norm_vjp(cotangent: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    return scale * (cotangent - cotangent.mean(-1, keepdim=True) - y * (cotangent * y).mean(-1, keepdim=True))

@@ -1,0 +1,175 @@
+"""python -m sdfsrn.benchmark [experiment=...] [compare=plain] [part=evaluation]: how fast this is, here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import multiprocessing
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+import sdfsrn
+from sdfsrn.benchmarking import instruments
+from sdfsrn.benchmarking.workloads import (
+    VARIANTS,
+    Training,
+    evaluations,
+    fitted_object,
+    peak_of_steps,
+    trainings,
+)
+from sdfsrn.cli import build, command, pick_device, seed_everything
+from sdfsrn.files import write_atomically
+
+Samples = dict[str, list[dict[str, float]]]  # of every variant, a dictionary of seconds each time
+
+
+def benchmark(config: DictConfig) -> dict[str, Any]:
+    """Measure as configured, show tables, write JSON; what was measured.
+
+    Raises:
+        ValueError: an unknown part or twin, or no steps.
+    """
+    if config.part not in ("step", "evaluation") or config.compare not in (None, "plain") or config.steps < 1:
+        got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
+        raise ValueError(f"Expected part=step or evaluation, compare=null or plain, steps of at least 1, got {got}.")
+    seed_everything(config.seed)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = pick_device(config.accelerator)
+    variants = VARIANTS if config.compare == "plain" else VARIANTS[:1]
+    result = _machine(device) | (_step if config.part == "step" else _evaluation)(config, variants, device)
+    write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
+    _show(result)
+    return result
+
+
+def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
+    nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "optimizer", "pictures")}
+    nodes["num_rays"] = config.data.num_rays
+    runs = trainings(nodes, variants, device)
+    samples = _in_turn({name: run.timed_step for name, run in runs.items()}, config.steps)
+    top = instruments.ceilings(device)
+    found = {name: {"seconds": _summaries(samples[name])} | _counts(run, len(run.views.image)) for name, run in runs.items()}
+    for name, values in found.items():
+        second = values["seconds"]["step"]["median"]
+        values["images_per_second"] = len(runs[name].views.image) / second
+        for unit in ("flops", "bytes"):
+            values[f"{unit}_per_second"] = values[unit] / second
+        values["memory"] = _in_child(nodes, name, device)
+    return {"part": "step", "ceilings": top, "variants": found, "ratios": _ratios(samples)}
+
+
+def _evaluation(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
+    nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "pictures")}
+    protocol = dataclasses.replace(build(config.protocol), icp_iterations=50)
+    work = evaluations(fitted_object(nodes), protocol)
+    metrics: dict[str, Any] = {}
+
+    def timed(name: str) -> dict[str, float]:
+        start = before = time.perf_counter()
+        stages = {}
+        for stage, value in work[name]():
+            now = time.perf_counter()
+            stages[stage], before, metrics[name] = now - before, now, value
+        return stages | {"object": before - start}
+
+    samples = _in_turn({name: functools.partial(timed, name) for name in variants}, config.steps, warm_up=False)
+    found = {name: {"seconds": _summaries(samples[name]), "metrics": metrics[name]} for name in variants}
+    return {"part": "evaluation", "variants": found, "ratios": _ratios(samples)}
+
+
+def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
+    """A B A B ...: what disturbs the machine disturbs all of them."""
+    if warm_up:
+        for work in works.values():
+            work()
+    rows = [{name: work() for name, work in works.items()} for _ in range(times)]
+    return {name: [row[name] for row in rows] for name in works}
+
+
+def _counts(run: Training, images: int) -> dict[str, Any]:
+    with instruments.OperationCounter() as counter:
+        run.step()
+    counts = {
+        "flops": instruments.count_flops(run.step),
+        "bytes": counter.bytes,
+        "operations": counter.operations,
+        "views": counter.views,
+        "synchronisations": len(counter.synchronisations),
+        "images": images,
+    }
+    if run.views.image.is_cuda:
+        counts["kernels"] = instruments.count_kernels(run.step)
+    return counts
+
+
+def _in_child(nodes: Mapping[str, Any], variant: str, device: torch.device) -> dict[str, int]:
+    """Peak memory of one variant, in a fresh process that nothing else has grown."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(peak_of_steps, nodes, variant, str(device), torch.get_num_threads()).result()
+
+
+def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {part: instruments.summarize([sample[part] for sample in samples]) for part in samples[0]}
+
+
+def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
+    """How many times longer the plain twin took than we did right before it; nothing without a twin."""
+    if "plain" not in samples:
+        return {}
+    pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))
+    return {part: instruments.summarize([plain[part] / ours[part] for ours, plain in pairs]) for part in pairs[0][0]}
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    versions = {"sdfsrn": sdfsrn.__version__, "torch": torch.__version__}
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), **versions}
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    console, variants, ratios = Console(), result["variants"], result["ratios"]
+    table = Table("ms", *variants, *(["plain / sdfsrn"] if ratios else []), title=f"{result['part']}, {result['device']}")
+    for part in variants["sdfsrn"]["seconds"]:
+        cells = [_spread(values["seconds"][part], 1000, 1) for values in variants.values()]
+        table.add_row(part, *cells, *([_spread(ratios[part], 1, 2)] if ratios else []))
+    console.print(table)
+    for name, values in variants.items():
+        console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
+    if ratios and result["part"] == "step":
+        ours, plain = (variants[name]["memory"]["peak"] for name in VARIANTS)
+        console.print(f"peak memory: {1 - ours / plain:.0%} lower than plain")
+
+
+def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:
+    if top is None:
+        return ", ".join(f"{name} {10 * value:.3f}" for name, value in values["metrics"].items()) + " (x10)"
+    parts = [f"{values['images_per_second']:.2f} images/s", f"peak {values['memory']['peak'] / 2**30:.2f} GiB"]
+    parts += [f"{values['flops'] / 1e9:.1f} GFLOP", f"{values['operations']} operations"]
+    parts += [f"{values['kernels']} kernels"] if "kernels" in values else []
+    for unit, label in (("flops", "FLOP/s"), ("bytes", "B/s")):
+        reached, limit = values[f"{unit}_per_second"], top[f"{unit}_per_second"]
+        parts.append(f"{reached / 1e9:.1f} of {limit / 1e9:.1f} G{label} measured ({reached / limit:.0%})")
+    return ", ".join(parts)
+
+
+def _spread(summary: Mapping[str, float], factor: float, digits: int) -> str:
+    median, low, high = (f"{factor * summary[name]:.{digits}f}" for name in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
+
+
+main = command("benchmark")(benchmark)
+
+if __name__ == "__main__":
+    main()

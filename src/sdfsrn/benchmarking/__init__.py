@@ -1,0 +1,1 @@
+"""What `sdfsrn.benchmark` measures with, and the plain twins that it measures against."""

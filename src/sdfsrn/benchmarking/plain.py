@@ -1,0 +1,151 @@
+"""The plain twin of a model: its weights and mathematics in the structure of the released code, to test and time against.
+
+Every layer is given the concatenation of its inputs, the march and the bisection are unrolled with autograd on, and the
+eikonal term differentiates twice. Encoder, hypernetwork and loss terms are the model's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from sdfsrn.functional.pointcloud import rigid_motion
+from sdfsrn.models.field import Field, Linear
+from sdfsrn.models.hypernetwork import Hypernetwork
+from sdfsrn.models.raymarcher import LSTMRayMarcher
+from sdfsrn.structures import March, Rays, Views
+from sdfsrn.system import SDFSRN
+
+
+class PlainField(Field):
+    """f and g, evaluated as appendix C, arXiv:2010.10505, writes them down; their derivative is autograd's."""
+
+    def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
+        """Signed distance (negative inside) and backbone feature."""
+        feature = encoding = self._spectrum(points)
+        for i, layer in enumerate(self.layers[:-2]):
+            if i > 0 and self.shape.reinject:
+                feature = torch.cat([feature, encoding], -1)
+            feature = F.relu(F.layer_norm(_linear(layer, feature), [self.shape.width]))
+        return _linear(self.sdf_head, feature).squeeze(-1), feature
+
+    def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
+        """g, RGB in [-1, 1]."""
+        return torch.tanh(_linear(self.color_head, feature))
+
+    @torch.enable_grad()
+    def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """The gradient of f, whose own derivative is a double backward."""
+        points = points.detach().requires_grad_()
+        return torch.autograd.grad(self.sdf(points).sum(), points, create_graph=True)[0]
+
+    def _spectrum(self, points: Tensor) -> Tensor:
+        waves = [points]
+        for k in range(self.shape.num_frequencies):
+            phase = self.shape.frequency_scale * 2.0**k * points
+            waves += [phase.cos(), phase.sin()]
+        return torch.cat(waves, -1)
+
+
+class PlainRayMarcher(nn.Module):
+    """The march of an `LSTMRayMarcher`, and a bisection that carries points and values along, all of it recorded."""
+
+    def __init__(self, marcher: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(marcher, LSTMRayMarcher) or marcher.implicit_gradient:
+            raise ValueError("Expected model/raymarcher=lstm without implicit_gradient: the plain twin has no other.")
+        self.marcher = marcher
+
+    def forward(self, field: PlainField, rays: Rays) -> March:
+        """March all rays of all objects."""
+        depth = torch.full_like(rays.direction[..., 0], self.marcher.start)
+        depths, sdfs, state = [depth], [], None
+        for _ in range(self.marcher.num_steps):
+            before = rays.at(depth)
+            sdf, feature = field(before)
+            state = self.marcher.cell(feature.flatten(0, 1), state)
+            depth = depth + self.marcher.step(state[0]).view_as(depth).abs()
+            depths.append(depth)
+            sdfs.append(sdf)
+        after = rays.at(depth)
+        sdfs.append(field.sdf(after))
+        hit = (sdfs[-2] > 0) & (sdfs[-1] < 0)
+        surface = self._bisect(field, before, after, sdfs[-2], sdfs[-1])
+        _, feature = field(surface)
+        surface_depth = ((surface - rays.origin) * rays.direction).sum(-1) / rays.direction.square().sum(-1)
+        return March(torch.stack(depths, -1), torch.stack(sdfs, -1), surface_depth, feature, field.color(feature), hit)
+
+    def _bisect(self, field: PlainField, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor) -> Tensor:
+        for _ in range(self.marcher.num_bisections):
+            x = (x0 + x1) / 2
+            y = field.sdf(x)
+            first = ((y0 < 0) ^ (y > 0)).to(y)
+            y0, y1 = y * first + y0 * (1 - first), y1 * first + y * (1 - first)
+            first = first[..., None]
+            x0, x1 = x * first + x0 * (1 - first), x1 * first + x * (1 - first)
+        return (x0 + x1) / 2
+
+
+class PlainHypernetwork(nn.Module):
+    """A model's hypernetwork, whose fields are evaluated plainly."""
+
+    def __init__(self, hypernetwork: Hypernetwork) -> None:
+        super().__init__()
+        self.hypernetwork = hypernetwork
+
+    def forward(self, latent: Float[Tensor, "b l"]) -> PlainField:
+        """The implicit functions of every object in the batch."""
+        field = self.hypernetwork(latent)
+        return PlainField(field.layers, field.shape)
+
+
+class PlainSDFSRN(nn.Module):
+    """A model's twin, which shares its parameters.
+
+    Raises:
+        ValueError: a ray marcher that the released code does not have.
+    """
+
+    def __init__(self, model: SDFSRN) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+        self.hypernetwork = PlainHypernetwork(model.hypernetwork)
+        self.raymarcher = PlainRayMarcher(model.raymarcher)
+        self.losses = model.losses
+
+    def render(self, views: Views) -> tuple[PlainField, March]:
+        """The implicit functions of the objects, and what their rays meet."""
+        field = self.hypernetwork(self.encoder(views.image))
+        return field, self.raymarcher(field, views.camera.rays(views.uv))
+
+
+@torch.no_grad()
+def plain_grid(field: PlainField, resolution: int, low: float, high: float) -> Float[Tensor, "x y z"]:
+    """f of one object at all nodes of the cube, a slice at a time."""
+    axis = torch.linspace(low, high, resolution + 1)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    return torch.stack([field.sdf(part.reshape(1, -1, 3)).view(len(axis), -1) for part in points])
+
+
+def plain_chamfer(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distances from prediction to truth and back, and whose the first are: two new trees, one core."""
+    accuracy, index = cKDTree(truth).query(predicted)
+    return accuracy, cKDTree(predicted).query(truth)[0], index
+
+
+def plain_icp(predicted: np.ndarray, truth: np.ndarray, iterations: int) -> np.ndarray:
+    """All predicted points, moved rigidly; both directions are matched in every iteration, one is used."""
+    moved = torch.from_numpy(predicted)
+    for _ in range(iterations):
+        index = plain_chamfer(moved.numpy(), truth)[2]
+        rotation, translation = rigid_motion(moved, torch.from_numpy(truth[index]))
+        moved = moved @ rotation.T + translation
+    return moved.numpy()
+
+
+def _linear(layer: Linear, x: Tensor) -> Tensor:
+    return x @ layer.weight + layer.bias

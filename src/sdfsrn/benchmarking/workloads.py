@@ -1,0 +1,161 @@
+"""What is measured: a training step and an evaluation, both also as the plain twin does them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import mcubes
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor, nn
+
+from sdfsrn.benchmarking.instruments import peak_memory, synchronize
+from sdfsrn.benchmarking.plain import PlainField, PlainSDFSRN, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.cli import build
+from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.functional.pointcloud import match
+from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.protocol import Protocol
+from sdfsrn.structures import Views
+from sdfsrn.system import SDFSRN
+
+VARIANTS = ("sdfsrn", "plain")
+PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
+
+
+class Training(NamedTuple):
+    """A model, its optimizer, and the one batch that it is given again and again."""
+
+    model: SDFSRN | PlainSDFSRN
+    optimizer: torch.optim.Optimizer
+    views: Views
+
+    def step(self, lap: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
+        """One step, with `lap` called after each of `PARTS`; the losses."""
+        model, views = self.model, self.views
+        self.optimizer.zero_grad()
+        latent = model.encoder(views.image)
+        lap()
+        field = model.hypernetwork(latent)
+        lap()
+        march = model.raymarcher(field, views.camera.rays(views.uv))
+        lap()
+        loss, terms = model.losses(field, march, views)
+        lap()
+        loss.backward()
+        lap()
+        self.optimizer.step()
+        lap()
+        return {"loss": loss, **terms}
+
+    def timed_step(self) -> dict[str, float]:
+        """Seconds of each part, and their sum `step`."""
+        device = self.views.image.device
+        synchronize(device)
+        times = [time.perf_counter()]
+
+        def lap() -> None:
+            synchronize(device)
+            times.append(time.perf_counter())
+
+        self.step(lap)
+        parts = {name: after - before for name, before, after in zip(PARTS, times, times[1:], strict=False)}
+        return parts | {"step": times[-1] - times[0]}
+
+
+def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torch.device) -> dict[str, Training]:
+    """The variants of one model, which share weights and batch, built from the nodes of a composed configuration.
+
+    The plain one has an unfused Adam.
+    """
+    views = _batch(config, device)
+    model: SDFSRN = build(config["model"]).to(device).train()
+    found: dict[str, Training] = {}
+    if "sdfsrn" in variants:
+        found["sdfsrn"] = Training(model, build(config["optimizer"])(model.parameters()), views)
+    if "plain" in variants:
+        twin = PlainSDFSRN(model)
+        rate = float(config["optimizer"].get("lr", 1e-4))
+        found["plain"] = Training(twin, torch.optim.Adam(twin.parameters(), rate, foreach=False, fused=False), views)
+    return found
+
+
+def peak_of_steps(config: Mapping[str, Any], variant: str, device: str, threads: int, steps: int = 2) -> dict[str, int]:
+    """Bytes before there is a model, and the most while it is trained for some steps; of the process that this runs in."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    before = peak_memory(torch.device(device))
+    training = trainings(config, (variant,), torch.device(device))[variant]
+    for _ in range(steps):
+        training.step()
+    return {"before": before, "peak": peak_memory(torch.device(device))}
+
+
+class Object(NamedTuple):
+    """One shape to be measured, and the true points of it."""
+
+    field: Field
+    truth: Tensor
+
+
+def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int = 2000) -> Object:
+    """A field of the configured architecture, fitted to the signed distance of the first validation shape, on the CPU.
+
+    So there is a surface to measure without a trained model.
+    """
+    source = build(config["pictures"], split="val", num_objects=1)
+    shape: FieldShape = build(config["model"]["hypernetwork"]["field"])
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        nn.Parameter(torch.randn(1, rows, outputs, generator=generator) * (rows > 1) / inputs**0.5)
+        for inputs, outputs in shape.layers
+        for rows in (1, inputs)
+    ]
+    field = Field([Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)], shape)
+    optimizer = torch.optim.Adam(weights, 3e-3)
+    for _ in range(steps):
+        points = 1.4 * torch.rand(1, num_points, 3, generator=generator) - 0.7
+        optimizer.zero_grad()
+        nn.functional.l1_loss(field.sdf(points)[0], source.shape(0).sdf(points[0])).backward()
+        optimizer.step()
+    return Object(field.detach(), torch.from_numpy(source.points(0)))
+
+
+def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Iterator[tuple[str, Any]]]]:
+    """The stages of an evaluation, each yielded when it is done with its name and what came of it, ending in the metrics."""
+    truth = protocol.truth(thing.truth)
+
+    def ours() -> Iterator[tuple[str, Any]]:
+        mesh = protocol.mesh(thing.field)
+        yield "mesh", mesh
+        points = protocol.sample(mesh)
+        yield "points", points
+        points = protocol.align(points, truth)
+        yield "icp", points
+        found = match(points, truth)
+        yield "chamfer", {"accuracy": float(found.accuracy.mean()), "coverage": float(found.coverage.mean())}
+
+    def plain() -> Iterator[tuple[str, Any]]:
+        low, high, nodes = protocol.low, protocol.high, protocol.resolution
+        grid = plain_grid(PlainField(thing.field.layers, thing.field.shape), nodes, low, high)
+        vertices, faces = mcubes.marching_cubes(grid.numpy(), 0.0)
+        mesh = trimesh.Trimesh(low + vertices / nodes * (high - low), faces[:, ::-1])
+        yield "mesh", mesh
+        points = np.asarray(mesh.sample(protocol.num_points))
+        yield "points", points
+        target = truth.double().numpy()
+        points = plain_icp(points, target, protocol.icp_iterations)
+        yield "icp", points
+        accuracy, coverage, _ = plain_chamfer(points, target)
+        yield "chamfer", {"accuracy": float(accuracy.mean()), "coverage": float(coverage.mean())}
+
+    return {"sdfsrn": ours, "plain": plain}
+
+
+def _batch(config: Mapping[str, Any], device: torch.device) -> Views:
+    dataset = ViewsDataset(build(config["pictures"]), config["num_rays"])
+    views = collate_views([dataset[i] for i in range(len(dataset))])
+    return torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), views)

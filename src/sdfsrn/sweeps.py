@@ -1,0 +1,56 @@
+"""What Hydra's Optuna sweeper lacks, see `configs/hparams_search/optuna.yaml`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pathlib
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, read_write
+
+log = logging.getLogger(__name__)
+
+
+class Study(Callback):
+    """Goes on with a study where it was left: `n_trials` counts those with a value, of all calls together.
+
+    The runs of a call are in `from_<its first trial>/`. The exit status of a sweep in which trials failed is 1.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Make the sweep's folder, where the study is stored; ask for the trials that are missing."""
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # the database's, which announces its parts
+        pathlib.Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        states = self._states(config)
+        self._before, done = len(states), states.count("COMPLETE")
+        if states:
+            log.info("%d trials of this study have a value, %d failed", done, states.count("FAIL"))
+        with read_write(config.hydra):
+            config.hydra.sweeper.n_trials = max(0, config.hydra.sweeper.n_trials - done)
+            config.hydra.overrides.hydra.append(f"hydra.sweep.subdir=from_{self._before}/${{hydra.job.num}}")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let a trial whose value is NaN fail; the sweeper would end with it."""
+        if job_return.status == JobStatus.COMPLETED and math.isnan(job_return.return_value or 0):
+            log.error("Job %s failed: its value is NaN", config.hydra.job.num)
+            job_return.status, job_return.return_value = JobStatus.FAILED, ValueError("its value is NaN")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell of failed trials."""
+        states = self._states(config)[self._before :]
+        if failed := states.count("FAIL"):
+            raise SystemExit(f"error: {failed} of {len(states)} trials failed; see their logs in {config.hydra.sweep.dir}")
+
+    def _states(self, config: DictConfig) -> list[str]:
+        """Of all trials so far."""
+        import optuna
+
+        sweeper = config.hydra.sweeper
+        try:
+            study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
+        except KeyError:
+            return []
+        return [trial.state.name for trial in study.get_trials(deepcopy=False)]

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from sdfsrn import SDFSRN
+from sdfsrn.benchmarking.plain import PlainField, PlainSDFSRN, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
+from sdfsrn.functional.isosurface import sdf_grid
+from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
+from sdfsrn.models import Field, FieldShape, Hypernetwork, Linear, LSTMRayMarcher, SphereTracer
+from sdfsrn.structures import Views
+
+SETTINGS = {
+    "ShapeNet": (PerspectiveCamera, FieldShape(width=16, depth=4, num_frequencies=6), (3.0, 1.0, 1.0, 0.1, 0.01)),
+    "PASCAL3D+": (OrthographicCamera, FieldShape(width=12, depth=4, num_frequencies=6), (3.0, 10.0, 1.0, 0.1, 1.0)),
+    "released": (
+        PerspectiveCamera,
+        FieldShape(width=8, depth=3, num_frequencies=5, frequency_scale=torch.pi),
+        (1.0, 1.0, 1.0, 0.1, 0.01),
+    ),
+    "no reinjection": (OrthographicCamera, FieldShape(width=8, depth=2, num_frequencies=0, reinject=False), (1.0,) * 5),
+}
+
+
+class PixelEncoder(torch.nn.Linear):
+    """The mean colour, mapped linearly."""
+
+    latent_dim = 6
+
+    def __init__(self) -> None:
+        super().__init__(3, self.latent_dim)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image.mean((2, 3)))
+
+
+def small_model(shape: FieldShape, weights: tuple[float, ...], **marcher) -> SDFSRN:
+    terms = {
+        "silhouette": SilhouetteLoss(1.2, 3.8, num_samples=3),
+        "color": ColorLoss(),
+        "ray_surface": RaySurfaceLoss(separate=True),
+        "ray_free": RayFreeLoss(importance=False),
+        "eikonal": EikonalLoss(num_points=37),
+    }
+    return SDFSRN(
+        PixelEncoder(),
+        Hypernetwork(6, 10, 2, shape),
+        LSTMRayMarcher(shape.width, start=1.2, hidden_width=5, num_steps=4, num_bisections=6, **marcher),
+        Objective(terms, dict(zip(terms, weights, strict=True))),
+    ).double()
+
+
+def random_views(camera: type, count: int, rays: int) -> Views:
+    double = {"dtype": torch.double}
+    pose = look_at_origin(torch.rand(count, **double), torch.rand(count, **double), 2.5)
+    distance = 0.02 + 0.3 * torch.rand(count, rays, **double)
+    return Views(
+        image=2 * torch.rand(count, 3, 4, 4, **double) - 1,
+        camera=camera(pose, torch.eye(3, **double).expand(count, 3, 3)),
+        uv=0.6 * torch.rand(count, rays, 2, **double) - 0.3,
+        color=2 * torch.rand(count, rays, 3, **double) - 1,
+        inside=torch.rand(count, rays) > 0.5,
+        distance=distance,
+        weight=1 / distance,
+        points=torch.zeros(count, 0, 3, **double),
+        index=torch.arange(count),
+    )
+
+
+@pytest.mark.parametrize(("camera", "shape", "weights"), SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(("count", "rays"), [(2, 17), (3, 40)])
+def test_twin_has_the_same_losses_and_gradients(
+    camera: type, shape: FieldShape, weights: tuple[float, ...], count: int, rays: int
+) -> None:
+    model, views = small_model(shape, weights), random_views(camera, count, rays)
+    _turn_around(model, views)
+    found = []
+    for variant in (model, PlainSDFSRN(copy.deepcopy(model))):
+        torch.manual_seed(1)
+        torch.set_default_dtype(torch.double)  # of the random draws
+        try:
+            field, march = variant.render(views)
+            loss, terms = variant.losses(field, march, views)
+        finally:
+            torch.set_default_dtype(torch.float)
+        loss.backward()
+        grads = {name: p.grad for name, p in model.named_parameters()} if variant is model else None
+        found.append((march, terms, grads or {n: p.grad for n, p in _twin_parameters(variant).items()}))
+    (march, terms, grads), (plain_march, plain_terms, plain_grads) = found
+    assert isinstance(field, PlainField)
+    assert march.hit.any()
+    for ours, theirs in zip(march, plain_march, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    for name, value in terms.items():
+        torch.testing.assert_close(value, plain_terms[name], rtol=1e-9, atol=1e-9)
+    assert grads.keys() == plain_grads.keys()
+    for name, value in grads.items():
+        torch.testing.assert_close(value, plain_grads[name], rtol=1e-9, atol=1e-9 * max(1, float(value.abs().max())), msg=name)
+
+
+def _turn_around(model: SDFSRN, views: Views) -> None:
+    """Shift f so that it changes its sign between the last two points of some rays."""
+    with torch.no_grad():
+        sdf = model.render(views)[1].sdf
+        sign = (sdf[..., -1] - sdf[..., -2]).mean().sign()
+        head = model.hypernetwork.branches[-2][-1]
+        head.weight *= -sign
+        head.bias *= -sign
+        head.bias[0] -= model.render(views)[1].sdf[..., -2:].mean()
+
+
+def _twin_parameters(twin: PlainSDFSRN) -> dict[str, torch.nn.Parameter]:
+    renamed = ((n.replace("hypernetwork.hypernetwork", "hypernetwork"), p) for n, p in twin.named_parameters())
+    return {name.replace("raymarcher.marcher", "raymarcher"): parameter for name, parameter in renamed}
+
+
+def test_twin_refuses_what_the_released_code_lacks() -> None:
+    shape = FieldShape(width=8, depth=2, num_frequencies=1)
+    with pytest.raises(ValueError, match="implicit_gradient"):
+        PlainSDFSRN(small_model(shape, (1.0,) * 5, implicit_gradient=True))
+    model = small_model(shape, (1.0,) * 5)
+    model.raymarcher = SphereTracer(start=1.0)
+    with pytest.raises(ValueError, match="raymarcher=lstm"):
+        PlainSDFSRN(model)
+
+
+def test_grid_is_the_fast_ones() -> None:
+    shape = FieldShape(width=8, depth=2, num_frequencies=1)
+    layers = [Linear(torch.randn(1, 1, o), torch.randn(1, i, o)) for i, o in shape.layers]
+    field = Field(layers, shape)
+    expected = sdf_grid(lambda x: field.sdf(x[None])[0], 9, -0.5, 0.7)
+    torch.testing.assert_close(plain_grid(PlainField(layers, shape), 9, -0.5, 0.7), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_registration_undoes_a_small_motion_and_distances_are_the_fast_ones() -> None:
+    truth = torch.rand(300, 3, dtype=torch.double)
+    angle = torch.tensor(0.03, dtype=torch.double)
+    turn = torch.linalg.matrix_exp(angle * torch.tensor([[0, -1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.double))
+    moved = truth @ turn.T + 0.01
+    torch.testing.assert_close(torch.from_numpy(plain_icp(moved.numpy(), truth.numpy(), 30)), truth, rtol=0, atol=1e-6)
+    accuracy, coverage, _ = plain_chamfer(moved.numpy(), truth.numpy())
+    expected = [float(value) for value in chamfer_distance(moved, truth)]
+    assert [accuracy.mean(), coverage.mean()] == pytest.approx(expected, rel=1e-9)

@@ -1,0 +1,139 @@
+"""The benchmark command on a tiny configuration, and the instruments it measures with; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from sdfsrn.benchmark import benchmark
+from sdfsrn.benchmarking import instruments
+from sdfsrn.benchmarking.workloads import PARTS, trainings
+from sdfsrn.cli import config_folder
+
+TINY = [
+    "data.batch_size=2", "data.num_rays=20", "pictures.projection=perspective",
+    "model.encoder.latent_dim=8", "model.hypernetwork.hidden_width=8", "model.hypernetwork.field.width=16",
+    "model.losses.terms.eikonal.num_points=20", "accelerator=cpu", "steps=2",
+]  # fmt: skip
+
+
+def tiny(folder: pathlib.Path, *overrides: str) -> DictConfig:
+    places = [f"paths.output={folder}", f"paths.cache={folder}", f"pictures.cache={folder}"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("benchmark", [*TINY, *places, *overrides])
+
+
+def nodes(config: DictConfig) -> dict:
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "optimizer", "pictures")}
+    return parts | {"num_rays": config.data.num_rays}
+
+
+def test_step_is_compared_with_its_twin(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = benchmark(tiny(tmp_path, "compare=plain"))
+    assert json.loads((tmp_path / "benchmark.json").read_text()) == result
+    assert set(result["ratios"]) == {*PARTS, "step"}
+    ours, plain = result["variants"]["sdfsrn"], result["variants"]["plain"]
+    assert ours["synchronisations"] == 0
+    assert ours["operations"] < plain["operations"]
+    assert ours["bytes"] < plain["bytes"]
+    for values in (ours, plain):
+        assert values["memory"]["before"] < values["memory"]["peak"]
+        seconds = {part: spread["median"] for part, spread in values["seconds"].items()}
+        assert all(value > 0 for value in seconds.values())
+        assert values["images_per_second"] == pytest.approx(2 / seconds["step"])
+    shown = capsys.readouterr().out
+    assert "plain / sdfsrn" in shown
+    assert "lower than plain" in shown
+
+
+def test_evaluation_measures_the_same_as_its_twin(tmp_path: pathlib.Path) -> None:
+    small = ["protocol.resolution=16", "protocol.num_points=2000", "protocol.num_truth=2000", "steps=1"]
+    result = benchmark(tiny(tmp_path, "part=evaluation", "compare=plain", *small))
+    ours, plain = (result["variants"][name]["metrics"] for name in ("sdfsrn", "plain"))
+    assert 0 < ours["accuracy"] < 0.2
+    assert ours == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", ["part=none", "compare=other", "steps=0"])
+def test_what_cannot_be_measured_is_refused(wrong: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        benchmark(tiny(tmp_path, wrong))
+
+
+COMPILED = """
+import sys, torch, yaml
+from sdfsrn.benchmarking.workloads import trainings
+
+training = trainings(yaml.safe_load(sys.stdin), ("sdfsrn",), torch.device("cpu"))["sdfsrn"]
+model, views, values = training.model, training.views, []
+
+def forward():
+    field, march = model.render(views)
+    return model.losses(field, march, views)[0]
+
+for function in (forward, torch.compile(forward, fullgraph=True, backend="aot_eager")):
+    torch.manual_seed(0)
+    model.zero_grad()
+    loss = function()
+    loss.backward()
+    values.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+for eager, compiled in zip(*values, strict=True):
+    torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
+"""
+
+
+def test_a_step_never_waits_for_the_device(tmp_path: pathlib.Path) -> None:
+    training = trainings(nodes(tiny(tmp_path)), ("sdfsrn",), torch.device("cpu"))["sdfsrn"]
+    with instruments.OperationCounter() as counter:
+        training.step()
+    assert counter.synchronisations == []
+
+
+@pytest.mark.slow
+def test_a_step_compiles_to_one_graph(tmp_path: pathlib.Path) -> None:
+    """In a process of its own: the checks of annotations in this one are nothing that can be compiled."""
+    config = nodes(tiny(tmp_path, "model.raymarcher.num_steps=2", "model.raymarcher.num_bisections=2"))
+    done = subprocess.run([sys.executable, "-c", COMPILED], input=json.dumps(config), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_operations_are_counted() -> None:
+    a, b = torch.rand(2, 3, 4), torch.rand(2, 4, 5)
+    with instruments.OperationCounter() as counter:
+        torch.bmm(a.mT.mT, b).relu()
+    assert (counter.operations, counter.views, counter.synchronisations) == (2, 2, [])
+    assert counter.bytes == 4 * ((24 + 40 + 30) + (30 + 30))
+    assert instruments.count_flops(lambda: a @ b) == 2 * 2 * 3 * 4 * 5
+    assert instruments.count_flops(lambda: torch.zeros(2, 3, 5).baddbmm_(a, b)) == 2 * 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize("waits", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any()), torch.nonzero])
+def test_waiting_for_the_device_is_noticed(waits) -> None:
+    with instruments.OperationCounter() as counter:
+        waits(torch.ones(3))
+    assert counter.synchronisations
+
+
+def test_peak_memory_is_the_childs_own_and_grows() -> None:
+    big = torch.ones(1000 * 2**18)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        before = pool.submit(instruments.peak_memory, torch.device("cpu")).result()
+        pool.submit(bytes, 300 * 2**20).result()
+        after = pool.submit(instruments.peak_memory, torch.device("cpu")).result()
+    assert before < instruments.peak_memory(torch.device("cpu")) - 500 * 2**20
+    assert after - before >= 290 * 2**20
+    assert len(big)
+
+
+def test_spread_is_that_of_quartiles() -> None:
+    assert instruments.summarize([3.0]) == {"median": 3.0, "low": 3.0, "high": 3.0}
+    assert instruments.summarize([5.0, 1.0, 2.0, 4.0, 3.0]) == {"median": 3.0, "low": 2.0, "high": 4.0}
