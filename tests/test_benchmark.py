@@ -37,6 +37,7 @@ def nodes(config: DictConfig) -> dict:
     return parts | {"num_rays": config.data.num_rays}
 
 
+@pytest.mark.slow
 def test_step_is_compared_with_its_twin(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = benchmark(tiny(tmp_path, "compare=plain"))
     assert json.loads((tmp_path / "benchmark.json").read_text()) == result
@@ -123,6 +124,7 @@ def test_waiting_for_the_device_is_noticed(waits) -> None:
     assert counter.synchronisations
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_childs_own_and_grows() -> None:
     big = torch.ones(1000 * 2**18)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

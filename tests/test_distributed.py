@@ -147,6 +147,7 @@ def check_run(folder: pathlib.Path) -> None:
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_the_command_on_two_processes_leaves_one_folder(cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     run = start(["-m", "sdfsrn.train", *TINY], cache, tmp_path)
     output = run.communicate(timeout=600)[0]

@@ -175,6 +175,7 @@ def environment(cache: pathlib.Path) -> dict[str, str]:
     return {"PATH": path, "SDFSRN_CACHE": str(cache), "WANDB_MODE": "offline"}
 
 
+@pytest.mark.slow
 def test_a_wandb_agent_trains(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own code makes the command and starts it; here we are the server that gives it something to do."""
     monkeypatch.chdir(tmp_path)
@@ -204,6 +205,7 @@ def train(*overrides: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_submitit_trains_two(tmp_path: pathlib.Path) -> None:
     ended = train("launcher=submitit_local", "seed=0,1", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]

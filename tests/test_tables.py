@@ -148,6 +148,7 @@ def first_call(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, 
     return folder, call(folder)
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_told_and_the_others_go_on(
     first_call: tuple[pathlib.Path, subprocess.CompletedProcess],
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(
     assert rows["broken"]["note"].startswith("failed: exit status 1")
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_nothing_that_is_done(
     first_call: tuple[pathlib.Path, subprocess.CompletedProcess],
 ) -> None:
