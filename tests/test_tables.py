@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -245,17 +246,41 @@ def test_a_row_that_was_stopped_goes_on_and_its_times_add_up(tmp_path: pathlib.P
     assert task.log.read_text() == "one\ntwo\n"
 
 
-def test_a_stopped_table_stops_its_row_which_may_save(tmp_path: pathlib.Path, python: pathlib.Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_table_stops_its_row_which_may_save(
+    number: signal.Signals, tmp_path: pathlib.Path, python: pathlib.Path
+) -> None:
     task, after = stand_in(tmp_path), stand_in(tmp_path, "after")
-    write_script(python, f"trap 'echo saved; exit 0' TERM; kill -TERM {os.getpid()}; while :; do sleep 0.1; done")
-    before = signal.getsignal(signal.SIGTERM)
+    write_script(python, f"trap 'echo saved; exit 0' TERM; kill -{number} {os.getpid()}; while :; do sleep 0.1; done")
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
         run([task, after], Console())
-    assert stop.value.code == 128 + signal.SIGTERM
+    assert stop.value.code == 128 + number
     assert task.log.read_text() == "saved\n"
     assert task.record.is_file()
     assert not after.folder.exists()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_table_stopped_while_a_row_starts_leaves_none_behind(
+    tmp_path: pathlib.Path, python: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            if len(started) == 1:  # asking for the hardware starts processes, too
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    write_script(python, "exec sleep 60")
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run([task := stand_in(tmp_path)], Console())
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert started[0].returncode == -signal.SIGTERM
+    assert task.record.is_file()
 
 
 def test_a_row_is_run_by_one_process_at_a_time(tmp_path: pathlib.Path, python: pathlib.Path) -> None:

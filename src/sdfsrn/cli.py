@@ -65,6 +65,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 def user_message(error: BaseException) -> str | None:
     """One line for an error of the user's making, None for a fault of the program's."""
+    if killed := _killed_worker(error):
+        return killed
     if not isinstance(error, USERS_ERRORS):
         return None
     cause: BaseException = error
@@ -73,11 +75,24 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
         return f"{cause}: there is no such config key at {str(error).splitlines()[-1].strip()}; remove it."
     message = str(cause)
-    if isinstance(cause, RuntimeError) and not message.startswith(("DataLoader worker", "Could not download")):
+    if isinstance(cause, RuntimeError) and not message.startswith("Could not download"):
         return None
     if message.startswith("Caught ") and "DataLoader worker" in message:  # then comes the worker's traceback
         message = message.rstrip().splitlines()[-1].partition(": ")[2]
     return " ".join(message.split())
+
+
+def _killed_worker(error: BaseException) -> str | None:
+    """What torch said of a loader's worker that was killed.
+
+    It says so in a signal handler, that is, wherever the program is: the code it interrupts may make another error of it.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, RuntimeError) and str(link).startswith("DataLoader worker"):
+            return " ".join(str(link).split())
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def print_config(config: DictConfig) -> None:

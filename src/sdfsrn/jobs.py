@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -26,6 +26,7 @@ from sdfsrn.files import write_atomically
 
 RESULT = "test/summary.json"  # the last thing that a row writes
 SHOWN_LINES = 5  # of a failed row's log
+POLL_SECONDS = 0.2
 
 
 class Job(NamedTuple):
@@ -67,19 +68,21 @@ class Job(NamedTuple):
 def run(jobs: Sequence[Job], console: Console) -> dict[str, str]:
     """Run jobs in turn, with a line each on the console; why they failed, by name, of those that did."""
     failures = {}
-    with _stoppable():
+    with _signals() as stops:
         for number, job in enumerate(jobs, 1):
             title = f"{number}/{len(jobs)} {job.name}"
             console.print(f"{title}: running, see {job.log}", markup=False, highlight=False, soft_wrap=True)
-            failure = _run(job, title, console)
+            failure = _run(job, title, console, stops)
             if failure is not None:
                 failures[job.name] = failure
             console.print(f"{title}: {failure or 'done'}", markup=False, highlight=False, soft_wrap=True)
+            if stops:
+                raise SystemExit(128 + stops[0])
     return failures
 
 
-def _run(job: Job, title: str, console: Console) -> str | None:
-    """Run a job; why it failed, if it did."""
+def _run(job: Job, title: str, console: Console, stops: Sequence[int]) -> str | None:
+    """Run a job; why it failed, if it did. It is told of signals as they come in `stops`: it saves, and goes on next time."""
     if not (job.trains or (job.trained / RESULT).is_file()):
         return f"it needs {job.trained.name} to be finished"
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -94,19 +97,24 @@ def _run(job: Job, title: str, console: Console) -> str | None:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-        try:
-            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-                progress.add_task(title, total=None)
-                status = process.wait()
-        except BaseException:  # Ctrl-C or SIGTERM: the row saves, and goes on next time
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            _note(job, time.monotonic() - start)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            progress.add_task(title, total=None)
+            status = _wait(process, stops)
+    _note(job, time.monotonic() - start)
     if job.finished:
         return None
     return "\n".join([f"exit status {status}, see {job.name}/{job.log.name}", *last_lines(job.log)])
+
+
+def _wait(process: subprocess.Popen[bytes], stops: Sequence[int]) -> int:
+    """The exit status of a process, which each signal in `stops` ends, also one that came before."""
+    told = 0
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(POLL_SECONDS)
+        for _ in stops[told:]:
+            process.terminate()
+            told += 1
 
 
 def last_lines(path: pathlib.Path, count: int = SHOWN_LINES) -> list[str]:
@@ -163,14 +171,13 @@ def _locked(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does, by an exception."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, which then stop nothing by themselves."""
+    received: list[int] = []
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

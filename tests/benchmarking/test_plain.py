@@ -1,17 +1,26 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from sdfsrn import SDFSRN
-from sdfsrn.benchmarking.plain import PlainField, PlainSDFSRN, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.benchmarking.plain import (
+    PlainField,
+    PlainHypernetwork,
+    PlainRayMarcher,
+    plain_chamfer,
+    plain_grid,
+    plain_icp,
+)
+from sdfsrn.benchmarking.workloads import plain_twin
+from sdfsrn.cli import build, config_folder
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.functional.isosurface import sdf_grid
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
-from sdfsrn.models import Field, FieldShape, Hypernetwork, Linear, LSTMRayMarcher, SphereTracer
+from sdfsrn.models import Field, FieldShape, Hypernetwork, Linear, LSTMRayMarcher
 from sdfsrn.structures import Views
 
 SETTINGS = {
@@ -38,7 +47,7 @@ class PixelEncoder(torch.nn.Linear):
         return super().forward(image.mean((2, 3)))
 
 
-def small_model(shape: FieldShape, weights: tuple[float, ...], **marcher) -> SDFSRN:
+def small_model(shape: FieldShape, weights: tuple[float, ...], plain: bool = False) -> SDFSRN:
     terms = {
         "silhouette": SilhouetteLoss(1.2, 3.8, num_samples=3),
         "color": ColorLoss(),
@@ -48,8 +57,8 @@ def small_model(shape: FieldShape, weights: tuple[float, ...], **marcher) -> SDF
     }
     return SDFSRN(
         PixelEncoder(),
-        Hypernetwork(6, 10, 2, shape),
-        LSTMRayMarcher(shape.width, start=1.2, hidden_width=5, num_steps=4, num_bisections=6, **marcher),
+        (PlainHypernetwork if plain else Hypernetwork)(6, 10, 2, shape),
+        (PlainRayMarcher if plain else LSTMRayMarcher)(shape.width, start=1.2, hidden_width=5, num_steps=4, num_bisections=6),
         Objective(terms, dict(zip(terms, weights, strict=True))),
     ).double()
 
@@ -78,8 +87,10 @@ def test_twin_has_the_same_losses_and_gradients(
 ) -> None:
     model, views = small_model(shape, weights), random_views(camera, count, rays)
     _turn_around(model, views)
+    twin = small_model(shape, weights, plain=True)
+    twin.load_state_dict(model.state_dict())
     found = []
-    for variant in (model, PlainSDFSRN(copy.deepcopy(model))):
+    for variant in (model, twin):
         torch.manual_seed(1)
         torch.set_default_dtype(torch.double)  # of the random draws
         try:
@@ -88,8 +99,7 @@ def test_twin_has_the_same_losses_and_gradients(
         finally:
             torch.set_default_dtype(torch.float)
         loss.backward()
-        grads = {name: p.grad for name, p in model.named_parameters()} if variant is model else None
-        found.append((march, terms, grads or {n: p.grad for n, p in _twin_parameters(variant).items()}))
+        found.append((march, terms, {name: p.grad for name, p in variant.named_parameters()}))
     (march, terms, grads), (plain_march, plain_terms, plain_grads) = found
     assert isinstance(field, PlainField)
     assert march.hit.any()
@@ -113,19 +123,19 @@ def _turn_around(model: SDFSRN, views: Views) -> None:
         head.bias[0] -= model.render(views)[1].sdf[..., -2:].mean()
 
 
-def _twin_parameters(twin: PlainSDFSRN) -> dict[str, torch.nn.Parameter]:
-    renamed = ((n.replace("hypernetwork.hypernetwork", "hypernetwork"), p) for n, p in twin.named_parameters())
-    return {name.replace("raymarcher.marcher", "raymarcher"): parameter for name, parameter in renamed}
-
-
 def test_twin_refuses_what_the_released_code_lacks() -> None:
-    shape = FieldShape(width=8, depth=2, num_frequencies=1)
     with pytest.raises(ValueError, match="implicit_gradient"):
-        PlainSDFSRN(small_model(shape, (1.0,) * 5, implicit_gradient=True))
-    model = small_model(shape, (1.0,) * 5)
-    model.raymarcher = SphereTracer(start=1.0)
+        PlainRayMarcher(8, start=1.0, implicit_gradient=True)
     with pytest.raises(ValueError, match="raymarcher=lstm"):
-        PlainSDFSRN(model)
+        plain_twin({"raymarcher": {"_target_": "sdfsrn.models.SphereTracer"}})
+
+
+def test_twin_of_a_configuration_is_the_plain_model() -> None:
+    """What the benchmark times is what `model=plain` trains."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        ours, plain = (compose("train", [f"model={name}"]) for name in ("sdfsrn", "plain"))
+    assert plain_twin(OmegaConf.to_container(ours.model)) == OmegaConf.to_container(plain.model)
+    assert isinstance(build(plain.model)(torch.zeros(1, 3, 64, 64))[:1].detach(), PlainField)
 
 
 def test_grid_is_the_fast_ones() -> None:

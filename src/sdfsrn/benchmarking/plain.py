@@ -1,24 +1,26 @@
 """The plain twin of a model: its weights and mathematics in the structure of the released code, to test and time against.
 
 Every layer is given the concatenation of its inputs, the march and the bisection are unrolled with autograd on, and the
-eikonal term differentiates twice. Encoder, hypernetwork and loss terms are the model's own.
+eikonal term differentiates twice. Encoder, branches of the hypernetwork and loss terms are the model's own. As a model to
+train: `model=plain`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from scipy.spatial import cKDTree
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdfsrn.functional.pointcloud import rigid_motion
 from sdfsrn.models.field import Field, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.models.raymarcher import LSTMRayMarcher
-from sdfsrn.structures import March, Rays, Views
-from sdfsrn.system import SDFSRN
+from sdfsrn.structures import March, Rays
 
 
 class PlainField(Field):
@@ -51,24 +53,27 @@ class PlainField(Field):
         return torch.cat(waves, -1)
 
 
-class PlainRayMarcher(nn.Module):
-    """The march of an `LSTMRayMarcher`, and a bisection that carries points and values along, all of it recorded."""
+class PlainRayMarcher(LSTMRayMarcher):
+    """The same march, and a bisection that carries points and values along, all of it recorded.
 
-    def __init__(self, marcher: nn.Module) -> None:
-        super().__init__()
-        if not isinstance(marcher, LSTMRayMarcher) or marcher.implicit_gradient:
-            raise ValueError("Expected model/raymarcher=lstm without implicit_gradient: the plain twin has no other.")
-        self.marcher = marcher
+    Raises:
+        ValueError: `implicit_gradient`, which the released code does not have.
+    """
 
-    def forward(self, field: PlainField, rays: Rays) -> March:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.implicit_gradient:
+            raise ValueError("Expected a ray marcher without implicit_gradient: its plain twin has none.")
+
+    def forward(self, field: Field, rays: Rays) -> March:
         """March all rays of all objects."""
-        depth = torch.full_like(rays.direction[..., 0], self.marcher.start)
+        depth = torch.full_like(rays.direction[..., 0], self.start)
         depths, sdfs, state = [depth], [], None
-        for _ in range(self.marcher.num_steps):
+        for _ in range(self.num_steps):
             before = rays.at(depth)
             sdf, feature = field(before)
-            state = self.marcher.cell(feature.flatten(0, 1), state)
-            depth = depth + self.marcher.step(state[0]).view_as(depth).abs()
+            state = self.cell(feature.flatten(0, 1), state)
+            depth = depth + self.step(state[0]).view_as(depth).abs()
             depths.append(depth)
             sdfs.append(sdf)
         after = rays.at(depth)
@@ -79,8 +84,8 @@ class PlainRayMarcher(nn.Module):
         surface_depth = ((surface - rays.origin) * rays.direction).sum(-1) / rays.direction.square().sum(-1)
         return March(torch.stack(depths, -1), torch.stack(sdfs, -1), surface_depth, feature, field.color(feature), hit)
 
-    def _bisect(self, field: PlainField, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor) -> Tensor:
-        for _ in range(self.marcher.num_bisections):
+    def _bisect(self, field: Field, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor) -> Tensor:
+        for _ in range(self.num_bisections):
             x = (x0 + x1) / 2
             y = field.sdf(x)
             first = ((y0 < 0) ^ (y > 0)).to(y)
@@ -90,37 +95,13 @@ class PlainRayMarcher(nn.Module):
         return (x0 + x1) / 2
 
 
-class PlainHypernetwork(nn.Module):
-    """A model's hypernetwork, whose fields are evaluated plainly."""
-
-    def __init__(self, hypernetwork: Hypernetwork) -> None:
-        super().__init__()
-        self.hypernetwork = hypernetwork
+class PlainHypernetwork(Hypernetwork):
+    """The same weights, for functions that are evaluated plainly."""
 
     def forward(self, latent: Float[Tensor, "b l"]) -> PlainField:
         """The implicit functions of every object in the batch."""
-        field = self.hypernetwork(latent)
+        field = super().forward(latent)
         return PlainField(field.layers, field.shape)
-
-
-class PlainSDFSRN(nn.Module):
-    """A model's twin, which shares its parameters.
-
-    Raises:
-        ValueError: a ray marcher that the released code does not have.
-    """
-
-    def __init__(self, model: SDFSRN) -> None:
-        super().__init__()
-        self.encoder = model.encoder
-        self.hypernetwork = PlainHypernetwork(model.hypernetwork)
-        self.raymarcher = PlainRayMarcher(model.raymarcher)
-        self.losses = model.losses
-
-    def render(self, views: Views) -> tuple[PlainField, March]:
-        """The implicit functions of the objects, and what their rays meet."""
-        field = self.hypernetwork(self.encoder(views.image))
-        return field, self.raymarcher(field, views.camera.rays(views.uv))
 
 
 @torch.no_grad()

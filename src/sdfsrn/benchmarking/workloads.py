@@ -13,7 +13,14 @@ import trimesh
 from torch import Tensor, nn
 
 from sdfsrn.benchmarking.instruments import peak_memory, synchronize
-from sdfsrn.benchmarking.plain import PlainField, PlainSDFSRN, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.benchmarking.plain import (
+    PlainField,
+    PlainHypernetwork,
+    PlainRayMarcher,
+    plain_chamfer,
+    plain_grid,
+    plain_icp,
+)
 from sdfsrn.cli import build
 from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.pointcloud import match
@@ -29,7 +36,7 @@ PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
 class Training(NamedTuple):
     """A model, its optimizer, and the one batch that it is given again and again."""
 
-    model: SDFSRN | PlainSDFSRN
+    model: SDFSRN
     optimizer: torch.optim.Optimizer
     views: Views
 
@@ -67,20 +74,36 @@ class Training(NamedTuple):
 
 
 def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torch.device) -> dict[str, Training]:
-    """The variants of one model, which share weights and batch, built from the nodes of a composed configuration.
+    """The variants of one model, with the same weights and batch, built from the nodes of a composed configuration.
 
     The plain one has an unfused Adam.
+
+    Raises:
+        ValueError: a model that has no plain twin.
     """
-    views = _batch(config, device)
-    model: SDFSRN = build(config["model"]).to(device).train()
-    found: dict[str, Training] = {}
-    if "sdfsrn" in variants:
-        found["sdfsrn"] = Training(model, build(config["optimizer"])(model.parameters()), views)
-    if "plain" in variants:
-        twin = PlainSDFSRN(model)
-        rate = float(config["optimizer"].get("lr", 1e-4))
-        found["plain"] = Training(twin, torch.optim.Adam(twin.parameters(), rate, foreach=False, fused=False), views)
+    views, found = _batch(config, device), {}
+    for name in variants:
+        torch.manual_seed(0)
+        model: SDFSRN = build(plain_twin(config["model"]) if name == "plain" else config["model"]).to(device).train()
+        adam = {"foreach": False, "fused": False} if name == "plain" else {}
+        found[name] = Training(model, build(config["optimizer"], **adam)(model.parameters()), views)
     return found
+
+
+def plain_twin(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a model's plain twin, as `model=plain` has it.
+
+    Raises:
+        ValueError: a ray marcher that the released code does not have.
+    """
+    if not model["raymarcher"]["_target_"].endswith("LSTMRayMarcher"):
+        raise ValueError("Expected model/raymarcher=lstm: the plain twin has no other.")
+    targets = {"hypernetwork": PlainHypernetwork, "raymarcher": PlainRayMarcher}
+    return {**model, **{name: {**model[name], "_target_": _path(target)} for name, target in targets.items()}}
+
+
+def _path(target: type) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
 
 
 def peak_of_steps(config: Mapping[str, Any], variant: str, device: str, threads: int, steps: int = 2) -> dict[str, int]:

@@ -93,11 +93,11 @@ class Field:
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
-        return Field([Linear(*(t.detach() for t in layer)) for layer in self.layers], self.shape)
+        return type(self)([Linear(*(t.detach() for t in layer)) for layer in self.layers], self.shape)
 
     def __getitem__(self, objects: slice) -> Field:
         """The functions of some of the objects."""
-        return Field([Linear(*(t[objects] for t in layer)) for layer in self.layers], self.shape)
+        return type(self)([Linear(*(t[objects] for t in layer)) for layer in self.layers], self.shape)
 
     def _encode(self, points: Tensor) -> Tensor:
         return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale)
