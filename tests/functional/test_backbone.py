@@ -9,27 +9,22 @@ from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
 
 DOUBLE = {"dtype": torch.double}
 COUNT, ENCODING = 3, 5
-EACH = pytest.mark.parametrize(
-    ("widths", "reinject"), [([6], True), ([6, 6, 6], True), ([6, 6, 6], False), ([4, 7, 3], True)], ids=str
-)
+EACH = pytest.mark.parametrize("widths", [[6], [6, 6, 6], [4, 7, 3]], ids=str)
 
 
-def random_layers(widths: list[int], reinject: bool) -> list[BackboneLayer]:
+def random_layers(widths: list[int]) -> list[BackboneLayer]:
     layers = []
     for k, width in enumerate(widths):
-        bias = 0.3 * torch.randn(COUNT, 1, width, **DOUBLE)
-        feature = torch.randn(COUNT, widths[k - 1], width, **DOUBLE) if k else None
-        encoding = torch.randn(COUNT, ENCODING, width, **DOUBLE) if k == 0 or reinject else None
-        layers.append(BackboneLayer(*(None if t is None else t.requires_grad_() for t in (bias, feature, encoding))))
+        feature = torch.randn(COUNT, widths[k - 1], width, **DOUBLE).requires_grad_() if k else None
+        layers.append(BackboneLayer(feature, torch.randn(COUNT, ENCODING, width, **DOUBLE).requires_grad_()))
     return layers
 
 
 def literal(encoding: torch.Tensor, layers: list[BackboneLayer]) -> torch.Tensor:
     feature = encoding[..., :0]
-    for bias, w_f, w_e in layers:
-        inputs = [(feature, w_f), (encoding, w_e)]
-        x = torch.cat([i for i, w in inputs if w is not None], -1) @ torch.cat([w for _, w in inputs if w is not None], 1)
-        feature = F.relu(F.layer_norm(x + bias, x.shape[-1:]))
+    for w_f, w_e in layers:
+        x = torch.cat([feature, encoding], -1) @ torch.cat([w for w in (w_f, w_e) if w is not None], 1)
+        feature = F.relu(F.layer_norm(x, x.shape[-1:]))
     return feature
 
 
@@ -51,23 +46,19 @@ def assert_same_grads(ours: torch.Tensor, theirs: torch.Tensor, inputs: list[tor
 
 @EACH
 @pytest.mark.parametrize("cached", [2**13, 4 * COUNT, 1])
-def test_values_and_gradients_are_autograds(
-    widths: list[int], reinject: bool, cached: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_and_gradients_are_autograds(widths: list[int], cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the points are taken a few at a time, or one by one."""
     monkeypatch.setattr(module, "_CACHED", cached)
-    layers = random_layers(widths, reinject)
+    layers = random_layers(widths)
     encoding = torch.randn(COUNT, 10, ENCODING, **DOUBLE, requires_grad=True)
     assert_same_grads(backbone(encoding, layers), literal(encoding, layers), [encoding, *tensors(layers)])
 
 
 @EACH
 @pytest.mark.parametrize("cached", [2**13, 4 * COUNT, 1])
-def test_vjp_and_its_gradients_are_autograds(
-    widths: list[int], reinject: bool, cached: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vjp_and_its_gradients_are_autograds(widths: list[int], cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CACHED", cached)
-    layers = random_layers(widths, reinject)
+    layers = random_layers(widths)
     encoding = torch.randn(COUNT, 10, ENCODING, **DOUBLE, requires_grad=True)
     cotangent = torch.randn(COUNT, 1, widths[-1], **DOUBLE, requires_grad=True)
     feature = literal(encoding, layers)
@@ -77,7 +68,7 @@ def test_vjp_and_its_gradients_are_autograds(
 
 
 def test_what_is_differentiated_twice_is_refused() -> None:
-    layers, encoding = random_layers([6, 6], True), torch.randn(COUNT, 4, ENCODING, **DOUBLE, requires_grad=True)
+    layers, encoding = random_layers([6, 6]), torch.randn(COUNT, 4, ENCODING, **DOUBLE, requires_grad=True)
     for value in (backbone(encoding, layers), backbone_vjp(encoding, torch.ones(COUNT, 1, 6, **DOUBLE), layers)):
         with pytest.raises(RuntimeError, match=r"Field\.gradient"):
             torch.autograd.grad(value.sum(), encoding, create_graph=True)
@@ -85,7 +76,7 @@ def test_what_is_differentiated_twice_is_refused() -> None:
 
 def test_one_tensor_a_layer_is_kept() -> None:
     """Beside the encoding and the weights, which are there anyway."""
-    layers, encoding = random_layers([64] * 4, True), torch.randn(COUNT, 200, ENCODING, **DOUBLE)
+    layers, encoding = random_layers([64] * 4), torch.randn(COUNT, 200, ENCODING, **DOUBLE)
     kept: list[int] = []
     there = {tensor.data_ptr() for tensor in (encoding, *tensors(layers))}
 
@@ -101,7 +92,7 @@ def test_one_tensor_a_layer_is_kept() -> None:
 
 
 def test_precision_is_that_of_the_points_under_autocast() -> None:
-    layers = [BackboneLayer(*(t if t is None else t.float() for t in layer)) for layer in random_layers([6, 6], True)]
+    layers = [BackboneLayer(*(t if t is None else t.float() for t in layer)) for layer in random_layers([6, 6])]
     encoding = torch.randn(COUNT, 4, ENCODING)
     expected = backbone(encoding, layers), backbone_vjp(encoding, torch.ones(COUNT, 1, 6), layers)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,9 +1,10 @@
 """The backbone of the implicit functions and its derivative, each with the way back written out.
 
-A layer is feature = max(0, y), y = (x - mean(x)) s, s = 1 / sqrt(variance(x) + eps), x = feature W_f + encoding W_e + b;
-appendix C, arXiv:2010.10505. The normalisation takes a cotangent c of y to s P(c), P(c) = c - mean(c) - y mean(c y). Of a
-layer only y and s are kept for the way back; autograd would keep twice as much, and the derivative of a derivative would
-cost it twice as many passes over memory.
+A layer is feature = max(0, y), y = (x - mean(x)) s, s = 1 / sqrt(variance(x) + eps), x = feature W_f + encoding W_e;
+appendix C, arXiv:2010.10505. The last channel of the encoding is 1, so that the last row of W_e is the bias, which then costs
+no pass over memory of its own, there or back. The normalisation takes a cotangent c of y to s P(c), P(c) = c - mean(c) -
+y mean(c y). Of a layer only y and s are kept for the way back; autograd would keep twice as much, and the derivative of a
+derivative would cost it twice as many passes over memory.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Optional = Any  # a tensor, or None where an input is not seen or nobody asks
+Optional = Any  # a tensor, or None where there is no such input or nobody asks
 _EPS = 1e-5
 _CACHED = 2**13  # points of all objects, so that a layer's values stay in a processor's cache on the way there and back
 
 
 class BackboneLayer(NamedTuple):
-    """One layer of the backbone, an object: x = features W_f + encoding W_e + b; None where an input is not seen.
+    """One layer of the backbone, an object: x = features W_f + encoding W_e; the first layer has no W_f.
 
     The two products stand for that of the concatenation, which is never stored.
     """
 
-    bias: Float[Tensor, "b 1 o"]
-    feature_weight: Any  # Float[Tensor, "b i o"]
-    encoding_weight: Any  # Float[Tensor, "b e o"]
+    feature_weight: Any  # Float[Tensor, "b i o"], or None
+    encoding_weight: Float[Tensor, "b e o"]
 
 
 def backbone(encoding: Float[Tensor, "b n e"], layers: Sequence[BackboneLayer]) -> Float[Tensor, "b n c"]:
@@ -96,9 +96,8 @@ class _BackboneVJP(torch.autograd.Function):
         weights, of_y, of_scale = [], [], []
         feature_tangent: Optional = None
         for layer, (y, scale, y_grad, x_grad) in zip(layers, kept, strict=True):
-            constant = layer._replace(bias=torch.zeros_like(layer.bias))
-            weights.append(_weight_grads(layer, feature_tangent, tangents[0], x_grad)._replace(bias=constant.bias))
-            x_tangent = _affine(constant, feature_tangent, tangents[0])
+            weights.append(_weight_grads(layer, feature_tangent, tangents[0], x_grad))
+            x_tangent = _linear(layer, feature_tangent, tangents[0])
             of_scale.append(scale * _mean(x_tangent, x_grad))
             of_y.append((x_tangent * (-scale * _mean(y_grad, y))).addcmul_(y_grad, -scale * _mean(x_tangent, y)))
             feature_tangent = _masked(_project(x_tangent, y).mul_(scale), y)
@@ -117,36 +116,30 @@ class _BackboneVJP(torch.autograd.Function):
 
 def _forward(encoding: Tensor, layers: Sequence[BackboneLayer]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """The last feature, and (y, s) of every layer."""
-    feature, kept = encoding, []
+    feature: Optional = None
+    kept = []
     for layer in layers:
-        x = _affine(layer, feature, encoding)
+        x = _linear(layer, feature, encoding)
         y, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
         feature = F.relu(y)
         kept.append((y, scale))
     return feature, kept
 
 
-def _affine(layer: BackboneLayer, feature: Optional, encoding: Tensor) -> Tensor:
-    if layer.feature_weight is None:
-        return torch.baddbmm(layer.bias, encoding, layer.encoding_weight)
-    if layer.encoding_weight is None:
-        return torch.baddbmm(layer.bias, feature, layer.feature_weight)
-    return torch.baddbmm(layer.bias, encoding, layer.encoding_weight).baddbmm_(feature, layer.feature_weight)
+def _linear(layer: BackboneLayer, feature: Optional, encoding: Tensor) -> Tensor:
+    x = encoding @ layer.encoding_weight
+    return x if layer.feature_weight is None else x.baddbmm_(feature, layer.feature_weight)
 
 
 def _input_grads(layer: BackboneLayer, x_grad: Tensor, encoding_grad: Optional) -> tuple[Optional, Optional]:
     """Of the feature, and of the encoding so far; None where there is no such input, or nobody asks."""
-    if encoding_grad is not None and layer.encoding_weight is not None:
+    if encoding_grad is not None:
         encoding_grad = encoding_grad.baddbmm_(x_grad, layer.encoding_weight.mT)
     return None if layer.feature_weight is None else x_grad @ layer.feature_weight.mT, encoding_grad
 
 
 def _weight_grads(layer: BackboneLayer, feature: Optional, encoding: Tensor, x_grad: Tensor) -> BackboneLayer:
-    return BackboneLayer(
-        x_grad.sum(1, keepdim=True),
-        None if layer.feature_weight is None else feature.mT @ x_grad,
-        None if layer.encoding_weight is None else encoding.mT @ x_grad,
-    )
+    return BackboneLayer(None if layer.feature_weight is None else feature.mT @ x_grad, encoding.mT @ x_grad)
 
 
 def _sum(a: BackboneLayer, b: BackboneLayer) -> BackboneLayer:
@@ -191,7 +184,7 @@ def _flat(layers: Sequence[BackboneLayer], dtype: torch.dtype) -> list[Tensor | 
 
 
 def _layers(weights: Sequence[Tensor | None]) -> list[BackboneLayer]:
-    return [BackboneLayer(*row) for row in _rows(weights, 3)]
+    return [BackboneLayer(*row) for row in _rows(weights, 2)]
 
 
 def _rows(values: Sequence[Any], width: int) -> list[Sequence[Any]]:

@@ -171,19 +171,20 @@ def marching_cubes(
     A vertex at index (i, j, k) of the grid lies at low + (i, j, k) / (nodes - 1) (high - low). `placement="authors"`
     divides by the number of nodes, as the released code does, which shifts and shrinks: only to reproduce its numbers.
     `closed` caps a surface that leaves the cube, within 1/1000 voxel of the cube's side; else it stays open there. A
-    grid without surface gives empty (0, 3) arrays. Takes the memory of one more grid: 0.5 GB for a float32 one of 512
-    intervals. Raises ValueError for a grid that is not finite or not a cube.
+    grid without surface gives empty (0, 3) arrays. A surface that has to be capped takes the memory of one more grid, 0.5 GB
+    for a float32 one of 512 intervals. Raises ValueError for a grid that is not finite or not a cube.
     """
     values = _checked(grid)
     nodes = len(values)
     divisor = {"exact": nodes - 1, "authors": nodes}.get(placement)
     if divisor is None:
         raise ValueError(f'Expected placement "exact" or "authors", got "{placement}"')
-    if closed:
-        depth = -min(values.take([0, -1], axis).min() for axis in range(3))
-        values = np.pad(values, 1, constant_values=1000 * max(depth, 0) + 1e-30)
+    depth = -min(values.take([0, -1], axis).min() for axis in range(3))
+    leaves = closed and depth >= 0  # the cube
+    if leaves:
+        values = np.pad(values, 1, constant_values=1000 * depth + 1e-30)
     index, faces = mcubes.marching_cubes(values, 0.0)
-    if closed:
+    if leaves:
         index = index - 1
     return low + index / divisor * (high - low), faces[:, ::-1].astype(np.int64)
 

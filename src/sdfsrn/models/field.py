@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,10 +68,11 @@ class Field:
         self.layers = layers
         self.shape = shape
         (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
-        self.backbone = [BackboneLayer(first.bias, None, first.weight)]
+        self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1))]
         for bias, weight in rest:
-            encoding_weight = weight[:, shape.width :] if shape.reinject else None
-            self.backbone.append(BackboneLayer(bias, weight[:, : shape.width], encoding_weight))
+            feature_weight, encoding_weight = weight.split([shape.width, weight.shape[1] - shape.width], 1)
+            unseen = [] if shape.reinject else [bias.new_zeros(len(bias), shape.encoding_width, shape.width)]
+            self.backbone.append(BackboneLayer(feature_weight, torch.cat([encoding_weight, *unseen, bias], 1)))
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -89,7 +91,7 @@ class Field:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
         encoding = self._encode(points)
         encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
-        return encoding_vjp(encoding, encoding_grad, self.shape.num_frequencies, self.shape.frequency_scale)
+        return encoding_vjp(encoding[..., :-1], encoding_grad[..., :-1], self.shape.num_frequencies, self.shape.frequency_scale)
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
@@ -100,4 +102,5 @@ class Field:
         return type(self)([Linear(*(t[objects] for t in layer)) for layer in self.layers], self.shape)
 
     def _encode(self, points: Tensor) -> Tensor:
-        return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale)
+        """The encoded points, with a 1 behind, as the backbone takes them."""
+        return F.pad(positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale), (0, 1), value=1.0)
