@@ -7,6 +7,7 @@ train: `model=plain`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ class PlainField(Field):
         """The gradient of f, whose own derivative is a double backward."""
         points = points.detach().requires_grad_()
         return torch.autograd.grad(self.sdf(points).sum(), points, create_graph=True)[0]
+
+    def mean(
+        self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
+    ) -> Float[Tensor, ""]:
+        """The loss of all points at once."""
+        return loss(self, points)
 
     def _spectrum(self, points: Tensor) -> Tensor:
         waves = [points]

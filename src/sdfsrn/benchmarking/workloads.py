@@ -137,14 +137,14 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
         for inputs, outputs in shape.layers
         for rows in (1, inputs)
     ]
-    field = Field([Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)], shape)
+    layers = [Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)]
     optimizer = torch.optim.Adam(weights, 3e-3)
     for _ in range(steps):
         points = 1.4 * torch.rand(1, num_points, 3, generator=generator) - 0.7
         optimizer.zero_grad()
-        nn.functional.l1_loss(field.sdf(points)[0], source.shape(0).sdf(points[0])).backward()
+        nn.functional.l1_loss(Field(layers, shape).sdf(points)[0], source.shape(0).sdf(points[0])).backward()
         optimizer.step()
-    return Object(field.detach(), torch.from_numpy(source.points(0)))
+    return Object(Field(layers, shape).detach(), torch.from_numpy(source.points(0)))
 
 
 def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Iterator[tuple[str, Any]]]]:

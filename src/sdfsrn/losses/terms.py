@@ -112,4 +112,5 @@ class EikonalLoss(nn.Module):
         """`uniform` in [0, 1) fixes the random draws."""
         if uniform is None:
             uniform = torch.rand(len(views.uv), self.num_points, 3, device=views.uv.device)
-        return losses.eikonal_loss(field.gradient(self.low + uniform * (self.high - self.low)))
+        points = self.low + uniform * (self.high - self.low)
+        return field.mean(lambda part, x: losses.eikonal_loss(part.gradient(x)), points)

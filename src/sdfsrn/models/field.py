@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
+
+_CACHED = 2**11  # points of all objects, so that all that a loss keeps of a few layers stays close to the processor
 
 
 class Linear(NamedTuple):
@@ -70,9 +74,9 @@ class Field:
         (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
         self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1))]
         for bias, weight in rest:
-            feature_weight, encoding_weight = weight.split([shape.width, weight.shape[1] - shape.width], 1)
             unseen = [] if shape.reinject else [bias.new_zeros(len(bias), shape.encoding_width, shape.width)]
-            self.backbone.append(BackboneLayer(feature_weight, torch.cat([encoding_weight, *unseen, bias], 1)))
+            encoding_weight = torch.cat([weight[:, shape.width :], *unseen, bias], 1)
+            self.backbone.append(BackboneLayer(weight[:, : shape.width], encoding_weight))
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -93,6 +97,18 @@ class Field:
         encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         return encoding_vjp(encoding[..., :-1], encoding_grad[..., :-1], self.shape.num_frequencies, self.shape.frequency_scale)
 
+    def mean(
+        self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
+    ) -> Float[Tensor, ""]:
+        """`loss(self, points)` of constant points, for a loss that is a mean over points; on a CPU in parts.
+
+        The gradient of each part is taken while its values are still in the processor's cache, and they are never all kept.
+        """
+        if points.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return loss(self, points)
+        parts = points.detach().split(max(1, _CACHED // len(points)), 1)
+        return _MeanByParts.apply(lambda layers, part: loss(type(self)(layers, self.shape), part), parts, *_flat(self.layers))
+
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
         return type(self)([Linear(*(t.detach() for t in layer)) for layer in self.layers], self.shape)
@@ -104,3 +120,34 @@ class Field:
     def _encode(self, points: Tensor) -> Tensor:
         """The encoded points, with a 1 behind, as the backbone takes them."""
         return F.pad(positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale), (0, 1), value=1.0)
+
+
+class _MeanByParts(torch.autograd.Function):
+    """The mean of a loss over parts, with the gradient of each taken at once."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Callable[..., Tensor], parts: Sequence[Tensor], *weights: Tensor) -> Tensor:
+        leaves = [weight.detach().requires_grad_() for weight in weights]
+        count, total = sum(part.shape[1] for part in parts), weights[0].new_zeros(())
+        grads: list[Tensor | None] = [None] * len(leaves)
+        for part in parts:
+            with torch.enable_grad():
+                value = loss(_layers(leaves), part) * (part.shape[1] / count)
+            found = torch.autograd.grad(value, leaves, allow_unused=True)
+            grads = [new if old is None else old.add_(new) for old, new in zip(grads, found, strict=True)]
+            total += value.detach()
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(None if of_sum is None else grads[0] * of_sum for of_sum in ctx.saved_tensors)
+
+
+def _flat(layers: Sequence[Linear]) -> list[Tensor]:
+    return [tensor for layer in layers for tensor in layer]
+
+
+def _layers(weights: Sequence[Tensor]) -> list[Linear]:
+    return [Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)]
