@@ -5,12 +5,15 @@ from __future__ import annotations
 import abc
 import functools
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sdfsrn.data.preload import PreloadedSource
+from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.sampling import Position, StepSampler, run_seed
 from sdfsrn.data.views import Source, ViewsDataset, collate_views
 from sdfsrn.structures import Views
@@ -31,6 +34,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         preload: decode and check every picture at the start and keep it in memory (16 kB for 64 x 64).
         val_objects: validate on the first so many objects; None takes all.
         scale_jitter: enlarge training pictures by a random factor in [1 - s, 1 + s].
+        resident: keep preloaded training pictures on the trainer's device, and make its batches there.
         packed: folder for the preloaded pictures: in a file there they take no memory, and are decoded once for all runs.
     """
 
@@ -45,6 +49,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         val_objects: int | None = None,
         scale_jitter: float = 0.0,
         packed: str | None = None,
+        resident: bool = True,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_rays < 1:
@@ -60,7 +65,9 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         self.val_objects = val_objects
         if packed is not None and not preload:
             raise ValueError("Expected data.preload=true with data.packed, since that is where pictures are preloaded to.")
+        self.resident = resident and preload
         self._datasets: dict[str, ViewsDataset] = {}
+        self._pictures: ResidentPictures | None = None
 
     def prepare(self, num_workers: int | None = None) -> dict[str, str]:
         """Make, once, what the data set's files lack, in that many processes (None: one a core); what failed, by name."""
@@ -103,7 +110,18 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             position = functools.partial(_position, trainer)
             steps = _overfitted(trainer.overfit_batches, len(dataset) // together)  # type: ignore[attr-defined]
         sampler = StepSampler(len(dataset), self.batch_size, run_seed(), position, steps)
-        return self._loader(dataset, batch_sampler=sampler)
+        if not (self.resident and trainer):
+            return self._loader(dataset, collate_views, batch_sampler=sampler)
+        pictures = self._pictures = ResidentPictures(dataset, trainer.strategy.root_device)
+        recipes = Recipes(dataset, pictures.height * pictures.width)
+        return self._loader(recipes, Recipe.collate, batch_sampler=sampler)
+
+    def on_after_batch_transfer(self, batch: Views | Recipe, dataloader_idx: int) -> Views:
+        """Make the batches of resident pictures; others come as they are."""
+        if isinstance(batch, Views):
+            return batch
+        assert self._pictures is not None  # who asks for a recipe has them
+        return self._pictures.views(batch)
 
     def val_dataloader(self) -> DataLoader[Views]:
         """The first `val_objects` of the validation split, one by one; this process's share of them."""
@@ -117,14 +135,14 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
 
     def _share(self, dataset: ViewsDataset, count: int) -> DataLoader[Views]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self._loader(Share(dataset, count, rank, world_size), batch_size=1)
+        return self._loader(Share(dataset, count, rank, world_size), collate_views, batch_size=1)
 
-    def _loader(self, dataset: Dataset[Views], **options) -> DataLoader[Views]:
+    def _loader(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], **options: Any) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=collate_views,
+            collate_fn=collate,
             **options,
         )
 

@@ -6,12 +6,16 @@ import hashlib
 import logging
 import os
 import pathlib
+import warnings
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 from tqdm import tqdm
 
 from sdfsrn.data.views import KnownShape, Picture, Source, check_picture, known_shape
+from sdfsrn.functional.camera import Camera
 
 VERSION = 1  # raise it when the same pictures are packed differently
 _PROBES = 16  # pictures whose content tells the settings of a source
@@ -58,6 +62,13 @@ class PreloadedSource(KnownShape):
         rgba = np.array(record["rgba"])
         matrices = (torch.from_numpy(np.array(record[name])) for name in self._kind._fields)
         return Picture(rgba[..., :3], rgba[..., 3].astype(np.float32) / 255, self._kind(*matrices))
+
+    def tensors(self) -> tuple[UInt8[Tensor, "p h w 4"], Camera]:
+        """Colours and coverage in 255ths of all pictures, and their cameras: read-only, in the array's own memory."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            rgba, *matrices = (torch.from_numpy(self._records[name]) for name in ("rgba", *self._kind._fields))
+        return rgba, self._kind(*matrices)
 
     def points(self, index: int) -> np.ndarray:
         """As the source's."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sdfsrn.data.jitter import random_jitter
+from sdfsrn.data.jitter import jitter, random_changes
 from sdfsrn.data.sampling import Draw, run_seed, sample_generator
 from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
@@ -68,6 +68,15 @@ def known_shape(source: Source) -> KnownShape:
     return source if isinstance(source, KnownShape) else KnownShape()
 
 
+class Augmentation(NamedTuple):
+    """What is random in a sample; stacked, in a batch."""
+
+    pixels: Tensor  # (r,) int64, row by row
+    zoom: Tensor  # () factor, 1 without scale jitter
+    factors: Tensor  # (4,) of `jitter`
+    order: Tensor  # (4,) of `jitter`
+
+
 class ViewsDataset(Dataset[Views]):
     """Samples of a source, ready to collate with `collate_views`.
 
@@ -114,12 +123,13 @@ class ViewsDataset(Dataset[Views]):
 
     def sample(self, picture: Picture, points: Tensor, index: int, random: torch.Generator | None = None) -> Views:
         """The batch entry of a picture."""
-        if self.scale_jitter:
-            picture = _rescaled(picture, self.scale_jitter, random)
-        image = composite(picture, self.background, functools.partial(random_jitter, random=random) if self.jitter else None)
         height, width = picture.coverage.shape
-        count = height * width
-        keep = torch.arange(count) if self.num_rays is None else _random_pixels(count, self.num_rays, random)
+        chance = self.augmentation(height * width, random)
+        if self.scale_jitter:
+            picture = _rescaled(picture, float(chance.zoom))
+        colored = functools.partial(jitter, factors=chance.factors.tolist(), order=chance.order.tolist())
+        image = composite(picture, self.background, colored if self.jitter else None)
+        keep = chance.pixels
         inside, distance = (torch.from_numpy(array) for array in outline_distance(picture, keep.numpy()))
         return Views(
             image=image,
@@ -132,6 +142,17 @@ class ViewsDataset(Dataset[Views]):
             points=points,
             index=torch.tensor(index),
         )
+
+    def augmentation(self, count: int, random: torch.Generator | None = None) -> Augmentation:
+        """Random numbers for a picture of `count` pixels.
+
+        Raises:
+            ValueError: more rays than pixels.
+        """
+        zoom = 1 + self.scale_jitter * (2 * torch.rand((), generator=random) - 1) if self.scale_jitter else torch.ones(())
+        factors, order = random_changes(random) if self.jitter else (torch.zeros(4), torch.arange(4))
+        pixels = torch.arange(count) if self.num_rays is None else _random_pixels(count, self.num_rays, random)
+        return Augmentation(pixels, zoom, factors, order)
 
 
 def composite(picture: Picture, background: float = 1.0, jitter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -210,7 +231,8 @@ def zoom(picture: Picture, factor: float) -> Picture:
     layers = np.empty((4, height, width), np.float32)  # colours times coverage, coverage
     np.multiply(picture.image.transpose(2, 0, 1), picture.coverage, out=layers[:3])
     layers[3] = picture.coverage
-    zoomed = _resampling(height, factor) @ torch.from_numpy(layers) @ _resampling(width, factor).T
+    rows, columns = (resampling(size, torch.tensor(factor, dtype=torch.double)) for size in (height, width))
+    zoomed = rows @ torch.from_numpy(layers) @ columns.T
     color, coverage = zoomed[:3], zoomed[3]
     color = torch.where(coverage > 0, color / coverage.clamp(min=1e-30), 255).round_().clamp_(0, 255).byte()
     return Picture(color.permute(1, 2, 0).contiguous().numpy(), coverage.clamp(max=1).numpy(), picture.camera.zoomed(factor))
@@ -226,19 +248,21 @@ def collate_views(samples: list[Views]) -> Views:
     return default_collate(padded)
 
 
-def _rescaled(picture: Picture, most: float, random: torch.Generator | None) -> Picture:
-    """Enlarged at random; as it is where no silhouette with background around it would be left."""
-    zoomed = zoom(picture, 1 + most * (2 * torch.rand((), generator=random).item() - 1))
+def _rescaled(picture: Picture, factor: float) -> Picture:
+    """Enlarged; as it is where no silhouette with background around it would be left."""
+    zoomed = zoom(picture, factor)
     inside = zoomed.coverage >= 0.5
     return picture if inside.all() or not inside.any() else zoomed
 
 
-def _resampling(size: int, factor: float) -> Tensor:
-    """(new, old) weights of pixels along an axis: triangles about as wide as two pixels, old or new, whichever are larger."""
-    position = (torch.arange(size, dtype=torch.double)[:, None] + 0.5 - size / 2) / factor + size / 2 - 0.5
-    reach = max(1.0, 1 / factor)
-    weight = (1 - (position - torch.arange(size)).abs() / reach).clamp(min=0)
-    around = torch.arange(-math.ceil(reach), math.ceil(reach) + 2)  # what lies beyond the border is free, and counts
+def resampling(size: int, factor: Float[Tensor, "*b"]) -> Float[Tensor, "*b new old"]:
+    """Weights of pixels along an axis: triangles about as wide as two pixels, old or new, whichever are larger."""
+    factor = factor.to(torch.float if factor.device.type == "mps" else torch.double)[..., None, None]
+    place = torch.arange(size, device=factor.device, dtype=factor.dtype)
+    position = (place[:, None] + 0.5 - size / 2) / factor + size / 2 - 0.5
+    reach = (1 / factor).clamp(min=1)
+    weight = (1 - (position - place).abs() / reach).clamp(min=0)
+    around = torch.arange(-size, size + 2, device=factor.device)  # what lies beyond the border is free, and counts
     total = (1 - (position - position.floor() - around).abs() / reach).clamp(min=0).sum(-1, keepdim=True)
     return (weight / total).float()
 

@@ -47,8 +47,9 @@ class PerspectiveCamera(NamedTuple):
             depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra)
         )
 
-    def zoomed(self, factor: float) -> PerspectiveCamera:
+    def zoomed(self, factor: float | Float[Tensor, " b"]) -> PerspectiveCamera:
         """The camera of a picture enlarged about its middle: screen coordinates times `factor`, same rays, same object."""
+        factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
         return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
 
 
@@ -84,13 +85,14 @@ class OrthographicCamera(NamedTuple):
         extra = depth.ndim - distance.ndim
         return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
 
-    def zoomed(self, factor: float) -> OrthographicCamera:
+    def zoomed(self, factor: float | Float[Tensor, " b"]) -> OrthographicCamera:
         """The camera of a picture enlarged about its middle, which shows an object `factor` times as large.
 
         The unit of the world is that of the picture (focal lengths stay), so what grows is the object: its points X lie at
         `factor` X in the new camera's world. The depth of the world's origin stays.
         """
-        scale = torch.tensor([factor, factor, 1.0]).to(self.world_to_camera)[:, None]
+        factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)
+        scale = torch.stack([factor, factor, torch.ones_like(factor)], -1)[..., None]
         translation = self.world_to_camera[..., 3:] * scale
         offset = self.intrinsics[..., 2:] * scale
         return OrthographicCamera(
@@ -135,4 +137,4 @@ def _project(intrinsics: Tensor, uv: Tensor) -> Tensor:
 
 
 def _unproject(intrinsics: Tensor, screen: Tensor) -> Tensor:
-    return (screen - intrinsics[..., :2, 2:].mT) @ torch.linalg.inv(intrinsics[..., :2, :2]).mT
+    return (screen - intrinsics[..., :2, 2:].mT) @ torch.linalg.inv_ex(intrinsics[..., :2, :2]).inverse.mT
