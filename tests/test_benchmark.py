@@ -64,6 +64,13 @@ def test_evaluation_measures_the_same_as_its_twin(tmp_path: pathlib.Path) -> Non
     assert ours == pytest.approx(plain, rel=0.1)
 
 
+def test_deliveries_are_measured(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rates = benchmark(tiny(tmp_path, "part=data", "data.jitter=true", "data.scale_jitter=0.2"))["pictures_per_second"]
+    assert list(rates) == ["recipes", "batches", "samples"]
+    assert all(rate["low"] > 0 for rate in rates.values())
+    assert capsys.readouterr().out.count("pictures/s") == 3
+
+
 @pytest.mark.parametrize("wrong", ["part=none", "compare=other", "steps=0"])
 def test_what_cannot_be_measured_is_refused(wrong: str, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=wrong):

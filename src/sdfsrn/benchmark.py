@@ -1,4 +1,4 @@
-"""python -m sdfsrn.benchmark [experiment=...] [compare=plain] [part=evaluation]: how fast this is, here."""
+"""python -m sdfsrn.benchmark [experiment=...] [compare=plain] [part=step|evaluation|data]: how fast this is, here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from sdfsrn.benchmarking import instruments
 from sdfsrn.benchmarking.workloads import (
     VARIANTS,
     Training,
+    deliveries,
     evaluations,
     fitted_object,
     peak_of_steps,
@@ -40,15 +41,15 @@ def benchmark(config: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: an unknown part or twin, or no steps.
     """
-    if config.part not in ("step", "evaluation") or config.compare not in (None, "plain") or config.steps < 1:
+    if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
-        raise ValueError(f"Expected part=step or evaluation, compare=null or plain, steps of at least 1, got {got}.")
+        raise ValueError(f"Expected part={'|'.join(_PARTS)}, compare=null or plain, steps of at least 1, got {got}.")
     seed_everything(config.seed)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = pick_device(config.accelerator)
     variants = VARIANTS if config.compare == "plain" else VARIANTS[:1]
-    result = _machine(device) | (_step if config.part == "step" else _evaluation)(config, variants, device)
+    result = _machine(device) | _PARTS[config.part](config, variants, device)
     write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
     _show(result)
     return result
@@ -87,6 +88,16 @@ def _evaluation(config: DictConfig, variants: tuple[str, ...], device: torch.dev
     samples = _in_turn({name: functools.partial(timed, name) for name in variants}, config.steps, warm_up=False)
     found = {name: {"seconds": _summaries(samples[name]), "metrics": metrics[name]} for name in variants}
     return {"part": "evaluation", "variants": found, "ratios": _ratios(samples)}
+
+
+def _data(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
+    nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("pictures", "data")}
+    samples = _in_turn(deliveries(nodes | {"num_rays": config.data.num_rays}, device), config.steps)
+    rates = {name: [1 / row["picture"] for row in rows] for name, rows in samples.items()}
+    return {"part": "data", "pictures_per_second": {name: instruments.summarize(values) for name, values in rates.items()}}
+
+
+_PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
@@ -139,7 +150,12 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 
 def _show(result: Mapping[str, Any]) -> None:
-    console, variants, ratios = Console(), result["variants"], result["ratios"]
+    console = Console()
+    if result["part"] == "data":
+        for name, rate in result["pictures_per_second"].items():
+            console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")
+        return
+    variants, ratios = result["variants"], result["ratios"]
     table = Table("ms", *variants, *(["plain / sdfsrn"] if ratios else []), title=f"{result['part']}, {result['device']}")
     for part in variants["sdfsrn"]["seconds"]:
         cells = [_spread(values["seconds"][part], 1000, 1) for values in variants.values()]

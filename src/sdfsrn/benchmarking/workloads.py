@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from sdfsrn.benchmarking.plain import (
     plain_icp,
 )
 from sdfsrn.cli import build
+from sdfsrn.data.preload import PreloadedSource
+from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
+from sdfsrn.data.sampling import Draw
 from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.models.field import Field, FieldShape, Linear
@@ -30,6 +34,7 @@ from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
 VARIANTS = ("sdfsrn", "plain")
+_REPEATED = 10  # batches that are timed together
 PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
 
 
@@ -176,6 +181,40 @@ def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Ite
         yield "chamfer", {"accuracy": float(accuracy.mean()), "coverage": float(coverage.mean())}
 
     return {"sdfsrn": ours, "plain": plain}
+
+
+def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Callable[[], dict[str, float]]]:
+    """Ways to a training batch, each giving the seconds that a picture takes.
+
+    A worker of the loader delivers `recipes` for resident pictures, from which `batches` are made on the device, or, for
+    others, `samples`.
+    """
+    source = PreloadedSource(build(config["pictures"]), "train")
+    augmented = {name: config["data"][name] for name in ("jitter", "scale_jitter")}
+    dataset = ViewsDataset(source, config["num_rays"], checked=True, **augmented)
+    pictures = ResidentPictures(dataset, device)
+    recipes = Recipes(dataset, pictures.height * pictures.width)
+    draws = [Draw(i, i) for i in range(len(dataset))]
+
+    def recipe() -> Recipe:
+        return Recipe.collate([recipes[draw] for draw in draws])
+
+    there = torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), recipe())
+    works: dict[str, Callable[[], Any]] = {
+        "recipes": recipe,
+        "batches": lambda: pictures.views(there),
+        "samples": lambda: collate_views([dataset[draw] for draw in draws]),
+    }
+
+    def timed(work: Callable[[], Any]) -> dict[str, float]:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(_REPEATED):
+            work()
+        synchronize(device)
+        return {"picture": (time.perf_counter() - start) / (_REPEATED * len(draws))}
+
+    return {name: functools.partial(timed, work) for name, work in works.items()}
 
 
 def _batch(config: Mapping[str, Any], device: torch.device) -> Views:
