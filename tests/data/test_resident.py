@@ -82,6 +82,18 @@ def test_a_picture_that_zoom_would_spoil_stays_as_it_is() -> None:
     assert views.distance.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16])
+def test_batches_have_the_trainers_precision(dtype: torch.dtype) -> None:
+    """Which Lightning gives what comes from the loader, before it goes to the device."""
+    dataset = ViewsDataset(PreloadedSource(Blobs(PerspectiveCamera), "blobs"), 64, checked=True, jitter=True)
+    recipe = Recipe.collate([Recipes(dataset, 24 * 32)[Draw(i, i)] for i in range(3)])
+    pictures = ResidentPictures(dataset, CPU)
+    expected = pictures.views(recipe)
+    views = pictures.views(tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, recipe))
+    assert {leaf.dtype for leaf in tree_leaves(views) if leaf.is_floating_point()} == {dtype}
+    torch.testing.assert_close(views.distance, expected.distance.to(dtype), rtol=0, atol=0)
+
+
 def test_every_order_of_changes_is_the_samples() -> None:
     image = torch.rand(24, 3, 6, 7)
     image[:, :, 0] = image[:, :1, 0]  # greys

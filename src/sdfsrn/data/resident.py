@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset, default_collate
 
 from sdfsrn.data.jitter import LUMA
@@ -62,7 +63,7 @@ class ResidentPictures:
         self.centers = pixel_centers(self.height, self.width, device=device)
 
     def views(self, recipe: Recipe) -> Views:
-        """The batch, on this device."""
+        """The batch, on this device, in the precision that the trainer gave the recipe."""
         chance, dataset = recipe.chance, self.dataset
         layers = self.rgba[recipe.picture].movedim(-1, 1) / 255
         camera = type(self.camera)(*(matrix[recipe.picture] for matrix in self.camera))
@@ -79,7 +80,7 @@ class ResidentPictures:
         focal = camera.intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
         size = 2 / (focal * focal.new_tensor([self.width, self.height]))  # of a pixel, along a row and a column
         inside, distance = outline_distance(coverage, size, chance.pixels)
-        return Views(
+        views = Views(
             image=image,
             camera=camera,
             uv=camera.image_plane(self.centers[chance.pixels]),
@@ -90,6 +91,7 @@ class ResidentPictures:
             points=image.new_zeros(len(image), 0, 3),
             index=recipe.picture,
         )
+        return tree_map(lambda tensor: tensor.to(chance.zoom.dtype) if tensor.is_floating_point() else tensor, views)
 
 
 def jitter(
