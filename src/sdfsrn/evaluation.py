@@ -87,16 +87,19 @@ def evaluate(
             before.append(rows[-1])
             continue
         stem = file_stem(index, name)
-        mesh, found = _predict(model, views, truth, protocol, refine)
+        with torch.no_grad():
+            initial = model(views.image)
+        field = initial if refine is None else refine(model, views)
+        mesh, found = _predict(field, truth, protocol)
         written = stem if len(mesh.faces) and _write_meshes(mesh, output / "meshes" / stem, formats) else ""
         rows.append(Row(index, name, found.status, found.values, len(mesh.vertices), len(mesh.faces), written))
         if refine is not None:
-            start, found = _predict(model, views, truth, protocol)
+            start, found = _predict(initial, truth, protocol)
             before.append(Row(index, name, found.status, found.values, len(start.vertices), len(start.faces)))
         if index in against:
             for rival, baseline in rivals.items():
                 scores[rival].append(Row(index, name, *measure(baseline.predict(truth), truth, protocol)))
-        seen = view_pictures(model, views)[0]
+        seen = view_pictures(model, views, field)[0]
         _save(strip(seen), output / "pictures" / f"{stem}.png")
         _write_truth(truth.points, output / "truth" / f"{stem}.ply")
         if index < PICTURED:
@@ -123,18 +126,10 @@ def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np
     return [render_mesh(mesh, camera, 160).color, aside.color, aside.normals, render_points(truth.numpy(), side, 160)]
 
 
-def _predict(
-    model: SDFSRN,
-    views: Views,
-    truth: Truth,
-    protocol: Protocol,
-    refine: Callable[[SDFSRN, Views], Field] | None = None,
-) -> tuple[trimesh.Trimesh, Measurement]:
+def _predict(field: Field, truth: Truth, protocol: Protocol) -> tuple[trimesh.Trimesh, Measurement]:
     """The mesh, without faces if it is a failure, and its measures."""
     try:
-        with torch.no_grad():
-            field = model(views.image) if refine is None else refine(model, views)
-            mesh = protocol.mesh(field, color=True)
+        mesh = protocol.mesh(field, color=True)
     except ValueError as error:  # the field is not finite
         return trimesh.Trimesh(), Measurement(f"failure: {error}", {})
     found = measure(mesh, truth, protocol)
