@@ -19,9 +19,15 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 import sdfsrn
-from sdfsrn.cli import config_folder, load_checkpoint, user_message
+from sdfsrn.callbacks.pictures import HEADINGS
+from sdfsrn.cli import build, config_folder, load_checkpoint, user_message
+from sdfsrn.data.views import ViewsDataset
+from sdfsrn.evaluation import evaluate
 from sdfsrn.meshes import largest_component
+from sdfsrn.models import Field
 from sdfsrn.reconstruct import check_formats
+from sdfsrn.structures import Views
+from sdfsrn.system import SDFSRN
 from sdfsrn.train import train
 
 CHAIRS = ["data.num_objects=6", "data.num_eval_objects=2", "data.shapes.views_per_object=2"]
@@ -170,6 +176,26 @@ def test_evaluate_measures_the_rest_and_its_exit_code_tells(
     assert summary["metrics"]["silhouette_iou"]["count"] == 3
     assert list(summary["baselines"]) == ["untrained sphere", "best constant shape", "visual hull"]
     assert len(list((tmp_path / "run" / "meshes").iterdir())) == len(list((tmp_path / "run" / "pictures").iterdir())) == 3
+
+
+def test_pictures_and_meshes_are_of_the_same_optimized_field(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    model, config = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    datamodule = build(config["data"])
+    datamodule.prepare()
+    dataset = ViewsDataset(datamodule.source("test"), None, datamodule.background)
+
+    def far_away(model: SDFSRN, views: Views) -> Field:
+        field = model(views.image)
+        return Field(
+            [*field.layers[:-2], field.sdf_head._replace(bias=field.sdf_head.bias + 100), field.color_head], field.shape
+        )
+
+    protocol = sdfsrn.Protocol(resolution=16, num_points=100)
+    for name, refine in {"initial": None, "optimized": far_away}.items():
+        summary = evaluate(model, dataset, protocol, tmp_path / name, limit=1, refine=refine)
+        (path,) = (tmp_path / name / "pictures").iterdir()
+        depth = np.split(np.asarray(Image.open(path)), 5, axis=1)[HEADINGS.index("depth")]
+        assert (summary["failures"], (depth == 255).all()) == ((0, False) if refine is None else (1, True))
 
 
 def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -37,6 +37,7 @@ MARGIN = 1.3  # around objects, where no example tells
 FRONT = (-60, 65, None)  # where the viewer's camera starts, in degrees: objects face -z
 WHITE = (1.0, 1.0, 1.0, 1.0)
 SHOWN = 192  # pixels that the network's input is enlarged to
+READY = "#picture .image-container:not(:has(.toolbar-wrap)) { visibility: hidden }"  # until then it loses what is dropped
 INTRODUCTION = """# From one picture to a mesh
 Drop a picture or choose an example. The model needs to know where the object is: a transparent background says so; otherwise
 paint over the object with the brush (or draw its outline, which is filled), or give a mask."""
@@ -192,7 +193,8 @@ def demo(config: DictConfig) -> None:
             model(torch.zeros(1, 3, config.image_size, config.image_size, device=model.device))
         blocks = page(reconstructor, examples)
         options = {"allowed_paths": [name], "share": config.share, "quiet": True, "footer_links": [], "ssr_mode": False}
-        _, url, _ = blocks.launch(server_name=config.host, server_port=config.port, prevent_thread_lock=True, **options)
+        address = {"server_name": config.host, "server_port": config.port}
+        _, url, _ = blocks.launch(**address, css=READY, prevent_thread_lock=True, **options)
         log.info("The page is at %s (stop it with Ctrl-C)", blocks.share_url or url)
         blocks.block_thread()
 

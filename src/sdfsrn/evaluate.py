@@ -41,10 +41,17 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         config.limit,
         reference=_reference(datamodule),
         refine=_refinement(config),
+        about=_about(config, datamodule),
     )
     if lost := complaint(summary):
         raise ValueError(lost)
     return summary
+
+
+def _about(config: DictConfig, datamodule: ViewsDataModule) -> dict[str, Any]:
+    fitted = {"test_time_optimization": f"{config.optimization.steps} steps"} if config.test_time_optimization else {}
+    checkpoint, data = config.ckpt_path or config.authors_checkpoint, type(datamodule).__name__.removesuffix("DataModule")
+    return {"checkpoint": str(checkpoint), "data": data, "split": config.split, "seed": config.seed, **fitted}
 
 
 def _reference(datamodule: ViewsDataModule) -> ViewsDataset | None:

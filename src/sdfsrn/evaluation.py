@@ -3,12 +3,12 @@
 Written into the output folder:
 
     metrics.csv                 a row an object; metrics_before.csv: before test-time optimization, if that was asked for
-    summary.json                statistics over objects, counts, protocol, version, baselines
+    summary.json                what was evaluated, statistics over objects, counts, protocol, version, baselines
     meshes/<number>_<name>.*    predictions, world frame
     truth/<number>_<name>.ply   true points, at most 10,000
     pictures/<number>_<name>.png   input, rendered RGB, mask, depth and normals, side by side
     gallery.png, turntable.png  the first objects
-    report.html                 all of it to look at, in one file, with the best, middle and worst objects in 3D
+    report.html                 all of it to look at, in one file, with the best, middle, worst and failed objects in 3D
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ from sdfsrn.pictures import gallery, short_name, strip
 from sdfsrn.protocol import Protocol
 from sdfsrn.rendering import orbit_camera, render_mesh, render_points, turntable
 from sdfsrn.reporting import report_evaluation
-from sdfsrn.results import Row, show, statistics, summarize, write_rows
+from sdfsrn.results import Row, file_stem, show, statistics, summarize, write_rows
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
@@ -62,11 +62,13 @@ def evaluate(
     limit: int | None = None,
     reference: ViewsDataset | None = None,
     refine: Callable[[SDFSRN, Views], Field] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Reconstruct and measure every picture of a split; writes the files above, shows the summary, and returns it.
 
     Whatever cannot be read or reconstructed is a row with its reason; the rest is measured. The best constant shape is one
     of the `reference` split's; `refine` gives the field of one object in place of the model's (test-time optimization).
+    `about` is what was evaluated, in words: it goes into the summary and onto the report.
     """
     model.eval()
     dataset = _unpacked(dataset)
@@ -84,17 +86,20 @@ def evaluate(
             rows.append(Row(index, name, f"unreadable: {error}", {}))
             before.append(rows[-1])
             continue
-        stem = f"{index:04d}_{name}"
-        mesh, found = _predict(model, views, truth, protocol, refine)
+        stem = file_stem(index, name)
+        with torch.no_grad():
+            initial = model(views.image)
+        field = initial if refine is None else refine(model, views)
+        mesh, found = _predict(field, truth, protocol)
         written = stem if len(mesh.faces) and _write_meshes(mesh, output / "meshes" / stem, formats) else ""
         rows.append(Row(index, name, found.status, found.values, len(mesh.vertices), len(mesh.faces), written))
         if refine is not None:
-            start, found = _predict(model, views, truth, protocol)
+            start, found = _predict(initial, truth, protocol)
             before.append(Row(index, name, found.status, found.values, len(start.vertices), len(start.faces)))
         if index in against:
             for rival, baseline in rivals.items():
                 scores[rival].append(Row(index, name, *measure(baseline.predict(truth), truth, protocol)))
-        seen = view_pictures(model, views)[0]
+        seen = view_pictures(model, views, field)[0]
         _save(strip(seen), output / "pictures" / f"{stem}.png")
         _write_truth(truth.points, output / "truth" / f"{stem}.ply")
         if index < PICTURED:
@@ -102,7 +107,7 @@ def evaluate(
             strips.append(np.asarray(strip(turntable(mesh, frames=8, size=128))))
     _draw(pictures, strips, output)
     write_rows(rows, metric_names(protocol), output / "metrics.csv")
-    summary = summarize(rows, protocol)
+    summary = {"about": dict(about or {}), **summarize(rows, protocol)}
     if refine is not None:
         write_rows(before, metric_names(protocol), output / "metrics_before.csv")
         summary["before_optimization"] = statistics(before, protocol.seed)
@@ -121,18 +126,10 @@ def mesh_pictures(mesh: trimesh.Trimesh, truth: Tensor, views: Views) -> list[np
     return [render_mesh(mesh, camera, 160).color, aside.color, aside.normals, render_points(truth.numpy(), side, 160)]
 
 
-def _predict(
-    model: SDFSRN,
-    views: Views,
-    truth: Truth,
-    protocol: Protocol,
-    refine: Callable[[SDFSRN, Views], Field] | None = None,
-) -> tuple[trimesh.Trimesh, Measurement]:
+def _predict(field: Field, truth: Truth, protocol: Protocol) -> tuple[trimesh.Trimesh, Measurement]:
     """The mesh, without faces if it is a failure, and its measures."""
     try:
-        with torch.no_grad():
-            field = model(views.image) if refine is None else refine(model, views)
-            mesh = protocol.mesh(field, color=True)
+        mesh = protocol.mesh(field, color=True)
     except ValueError as error:  # the field is not finite
         return trimesh.Trimesh(), Measurement(f"failure: {error}", {})
     found = measure(mesh, truth, protocol)

@@ -41,7 +41,7 @@ class ReportObject(NamedTuple):
     """An object to look at; mesh and truth in one frame, y up."""
 
     pictures: Mapping[str, UInt8[np.ndarray, "_ _ 3"]]  # by heading, in this order; the first two stand for the object in lists
-    mesh: trimesh.Trimesh  # with vertex colours; without faces where no surface was found
+    mesh: trimesh.Trimesh | None  # with vertex colours; without faces where no surface was found, None where it was not kept
     truth: Float[np.ndarray, "n 3"] | trimesh.Trimesh | None  # points in random order, or a mesh
 
 
@@ -123,7 +123,8 @@ def _plain(value: Any) -> Any:
 def _object(found: ReportObject) -> dict[str, Any]:
     return {
         "pictures": {heading: _text(png_bytes(picture)) for heading, picture in found.pictures.items()},
-        "mesh": _mesh(found.mesh, smooth=True),
+        "mesh": None if found.mesh is None else _mesh(found.mesh, smooth=True),
+        "kept": found.mesh is not None,
         "truth": _truth(found.truth),
     }
 

@@ -31,7 +31,12 @@ class Row(NamedTuple):
     values: Mapping[str, float]  # what could be measured, see `sdfsrn.measuring`
     vertices: int = 0
     faces: int = 0
-    mesh: str = ""  # stem of its files in `meshes/`
+    mesh: str = ""  # stem of its files in `meshes/`, if there are any
+
+
+def file_stem(number: int, name: str) -> str:
+    """What an object's files are called."""
+    return f"{number:04d}_{name}"
 
 
 def write_rows(rows: Sequence[Row], metrics: Sequence[str], path: pathlib.Path) -> None:
@@ -98,7 +103,7 @@ def show(summary: dict[str, Any]) -> None:
     forgiven = _forgiven(summary["protocol"])
     title = f"Means over objects ({forgiven}); ↓ lower, ↑ higher is better"
     first, interval = Column("", no_wrap=True), Column("95 % interval", min_width=11)
-    headings = ("model", "median", *lines)
+    headings = ("model", "median", *(name.removeprefix("untrained ") for name in lines))  # no word is wider than its column
     model, median, *others = (Column(heading, min_width=6, max_width=8, overflow="fold") for heading in headings)  # fits 80
     table = Table(
         first,

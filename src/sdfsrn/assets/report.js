@@ -198,7 +198,7 @@ async function showShapes(row, found) {
   if (state.object !== row) return;  // another was chosen in the meantime
   const [mesh, truth] = shapes, there = shapes.filter(Boolean), frame = there.length ? frameOf(there) : null;
   $("truth-pane").hidden = !truth;
-  $("mesh-size").textContent = caption(found.mesh, "no surface was found");
+  $("mesh-size").textContent = caption(found.mesh, found.kept ? "no surface was found" : "no file of it was written");
   $("truth-size").textContent = caption(found.truth, "");
   $("mesh").setAttribute("aria-label", `Reconstruction of ${name(row)} in 3D; arrow keys turn it`);
   $("truth").setAttribute("aria-label", `Ground truth of ${name(row)} in 3D; arrow keys turn it`);
@@ -221,7 +221,7 @@ function filmstrip() {
 // The table of all objects.
 
 function table() {
-  const keys = ["name", ...details, "status"];
+  const keys = ["name", "status", ...details];
   const sort = (key) => () => {
     state.down = state.sort === key && !state.down;
     state.sort = key;
@@ -260,7 +260,7 @@ function line(row) {
   const found = data.objects[row];
   const label = found ? make("button", { type: "button", class: "open", click: () => choose(row, true) }, ...thumbs(row), make("span", { class: "name" }, name(row)))
     : make("span", { class: "open" }, noThumb(), make("span", { class: "name" }, name(row)));
-  return make("tr", { class: failed(row) ? "failed" : null }, make("th", { scope: "row" }, label), ...details.map((key) => make("td", {}, show(get(row, key), key))), make("td", {}, badge(row)));
+  return make("tr", { class: failed(row) ? "failed" : null }, make("th", { scope: "row" }, label), make("td", {}, badge(row)), ...details.map((key) => make("td", {}, show(get(row, key), key))));
 }
 
 function start() {

@@ -97,9 +97,9 @@ def predict(model: SDFSRN, views: Views, names: list[str]) -> list[Prediction]:
 
 
 @torch.no_grad()
-def view_pictures(model: SDFSRN, views: Views) -> list[list[np.ndarray]]:
-    """A row of pictures an object, as HEADINGS names them; `views` must have all pixels of the images."""
-    return _draw(*model.render(views), views)
+def view_pictures(model: SDFSRN, views: Views, field: Field) -> list[list[np.ndarray]]:
+    """A row of pictures of each object's functions, as HEADINGS names them; `views` must have all pixels of the images."""
+    return _draw(field, model.raymarcher(field, views.camera.rays(views.uv)), views)
 
 
 def _draw(field: Field, march: March, views: Views) -> list[list[np.ndarray]]:
