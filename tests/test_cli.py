@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from typing import Any
 
 import pytest
 import torch
 
-from sdfsrn.cli import load_checkpoint, read_checkpoint
+from sdfsrn.cli import command, load_checkpoint, read_checkpoint
 
 
 class Payload:
@@ -54,3 +55,20 @@ def test_other_files_are_named(content: object, message: str, tmp_path: pathlib.
         read_checkpoint(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "sweep"])
+@pytest.mark.parametrize("place", ["file", "device"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(
+    mode: list[str], place: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, also where Hydra would be the first to write; /proc is as good as read-only, to root as well."""
+    (tmp_path / "file").write_text("")
+    folder = {"file": f"{tmp_path}/file/run", "device": "/proc/run"}[place]
+    key = "hydra.sweep.dir" if mode else "hydra.run.dir"
+    monkeypatch.setattr(sys, "argv", ["train", *mode, f"{key}={folder}"])
+    done: list[object] = []
+    with pytest.raises(SystemExit) as end:
+        command("train")(done.append)()
+    assert str(end.value.code).startswith(f"error: Could not write to the folder {key}={folder}: ")
+    assert not done

@@ -139,8 +139,8 @@ def test_single_views() -> None:
     assert difference("shapenet_chair_single_view", "shapenet_chair") == {
         "data.jitter": (True, False), "data.views": ("one", "all"), "trainer.max_steps": (50_000, 200_000),
     }  # fmt: skip
-    for number in (500, 1000, 2000, None):
-        override = f"data.num_models={'null' if number is None else number}"
+    for number in (500, 1000, 2000, "all"):
+        override = f"data.num_models={number}"
         assert composed("experiment=shapenet_chair_single_view", "data.root=x", override).data.num_models == number
 
 

@@ -23,7 +23,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from sdfsrn.callbacks import last_checkpoint
 from sdfsrn.cli import config_folder, read_checkpoint, user_message
 from sdfsrn.train import train
 
@@ -156,29 +155,6 @@ def test_ctrl_c_and_preemption_leave_with_their_status(whole: pathlib.Path, tmp_
         assert signal.getsignal(signal.SIGINT) is before
     train(configured(folder))
     same(folder, whole)
-
-
-@pytest.mark.parametrize(
-    ("environment", "job"),
-    [
-        ({"SLURM_JOB_ID": "71"}, "71"),
-        ({"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "12"}, "9_3"),
-        ({"SLURM_JOB_ID": "7; rm"}, None),
-        ({}, None),
-    ],
-)
-def test_slurm_jobs_are_queued_again(
-    environment: dict[str, str], job: str | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a program in scontrol's place that writes down how it was called."""
-    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
-    (tmp_path / "scontrol").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    last_checkpoint.requeue()
-    called = tmp_path / "called"
-    assert (called.read_text() if called.is_file() else None) == (None if job is None else f"requeue {job}\n")
 
 
 def test_other_settings_are_not_mixed_into_a_run(whole: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +27,7 @@ from rich.tree import Tree
 from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.checkpoints import check_trusted, find_checkpoint
 from sdfsrn.protocol import Protocol
+from sdfsrn.signals import leaving
 from sdfsrn.system import SDFSRN
 
 USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, OSError)
@@ -50,7 +53,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def task(config: DictConfig) -> Any:
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
-                return function(config)
+                with leaving():
+                    return function(config)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise _failed_job(error) from error
@@ -61,6 +65,18 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
 
     return decorate
+
+
+class OutputFolder(Callback):
+    """Ends the program in one line, before anything is computed, when its folder cannot be written; see `configs/paths`."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Try the folder of a run."""
+        _check_writable(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Try the folder of a sweep."""
+        _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
 def user_message(error: BaseException) -> str | None:
@@ -203,6 +219,15 @@ def pick_device(accelerator: str) -> torch.device:
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy, torch and the loaders' workers."""
     pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def _check_writable(folder: str, key: str) -> None:
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise SystemExit(f"error: Could not write to the folder {key}={folder}: {error.strerror}.") from error
 
 
 def _failed_job(error: Exception) -> CompactHydraException:

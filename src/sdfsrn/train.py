@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pathlib
+import re
 import secrets
 import subprocess
 import sys
@@ -130,8 +131,9 @@ def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig
             OmegaConf.update(config, f"logger.{name}.{key}", step, force_add=True)
     wandb = config.logger.get("wandb")
     if wandb is not None and wandb.get("id") is None:
-        before = ((resumed or {}).get("config", {}).get("logger") or {}).get("wandb") or {}
-        OmegaConf.update(config, "logger.wandb.id", before.get("id") or secrets.token_hex(4), force_add=True)
+        before = str((((resumed or {}).get("config", {}).get("logger") or {}).get("wandb") or {}).get("id"))
+        known = before != "None" and re.fullmatch(r"[\w-]+", before)  # and no interpolation that a stranger wrote there
+        OmegaConf.update(config, "logger.wandb.id", before if known else secrets.token_hex(4), force_add=True)
     return config
 
 
