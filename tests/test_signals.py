@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -11,7 +12,6 @@ import time
 
 import pytest
 
-from sdfsrn.callbacks import LastCheckpoint
 from sdfsrn.cli import read_checkpoint
 from sdfsrn.signals import SIGNALS, leaving, requeue
 
@@ -86,15 +86,6 @@ def test_whoever_listens_already_goes_on_listening() -> None:
     assert heard == [signal.SIGUSR1]
 
 
-def test_workers_of_a_training_leave_signals_to_it(tmp_path: pathlib.Path) -> None:
-    """They get Ctrl-C as well, and have inherited who listens; the step that runs needs them."""
-    last = LastCheckpoint(str(tmp_path))
-    last._process = os.getpid() + 1
-    last._receive(signal.SIGINT, None)
-    last._receive(signal.SIGINT, None)
-    assert last._signal is None
-
-
 def start(folder: pathlib.Path, *overrides: str) -> subprocess.Popen:
     """A training in a process group of its own, as in a terminal, under SLURM."""
     environment = {**os.environ, "SDFSRN_CACHE": str(folder / "cache"), "SLURM_JOB_ID": "71"}
@@ -105,33 +96,35 @@ def start(folder: pathlib.Path, *overrides: str) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True)
 
 
-def stop(process: subprocess.Popen, number: int, when: str, output: pathlib.Path) -> str:
-    """Signal the group once its output has some text; what it wrote until its end."""
-    deadline = time.monotonic() + 300
-    while when not in output.read_text():
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.1)
-    os.killpg(process.pid, number)
-    assert process.wait(120) == 128 + number, output.read_text()
-    return output.read_text()
+def stop(process: subprocess.Popen, number: int, file: pathlib.Path, text: str = "") -> None:
+    """Signal the group as soon as a file holds some text, and wait for its end."""
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline and not (file.is_file() and text in file.read_text()):
+            time.sleep(0.1)
+        os.killpg(process.pid, number)
+        assert process.wait(120) == 128 + number
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_a_run_leaves_where_there_is_nothing_to_save(number: int, tmp_path: pathlib.Path, queue: pathlib.Path) -> None:
     process = start(tmp_path, "callbacks.pretraining.iterations=1000000")
-    output = stop(process, number, "Sphere pretraining", tmp_path / "output")
-    assert "Traceback" not in output
+    stop(process, number, tmp_path / "output", "Sphere pretraining")
+    assert "Traceback" not in (tmp_path / "output").read_text()
     assert queue.is_file() == (number == signal.SIGUSR1)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_ctrl_c_in_a_terminal_saves_and_says_so_once(tmp_path: pathlib.Path, queue: pathlib.Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_saves_and_is_told_once(number: signal.Signals, tmp_path: pathlib.Path) -> None:
+    """As a terminal's Ctrl-C and SLURM's are: the step that runs needs its workers."""
     steps = ["trainer.max_steps=1000000", "trainer.val_check_interval=1000000", "data.num_workers=2"]
-    process = start(
-        tmp_path, "callbacks.pretraining.iterations=2", *steps, "trainer.log_every_n_steps=1", "data.num_objects=64"
-    )
-    output = stop(process, signal.SIGINT, "Epoch 1", tmp_path / "output")
+    process = start(tmp_path, "callbacks.pretraining.iterations=2", *steps)
+    stop(process, number, tmp_path / "run" / "csv" / "metrics.csv")
+    output = (tmp_path / "output").read_text()
     assert "Traceback" not in output
-    assert output.count("SIGINT: saving after this step") == 1
+    assert output.count(f"{number.name}: saving after this step") == 1
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] > 0

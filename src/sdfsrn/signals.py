@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; preemption; SLURM's warning before the time is up
+GRACE = 120  # seconds that a worker lives after SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ def leaving() -> Iterator[None]:
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     ours = threading.current_thread() is threading.main_thread()
     before = {number: handler for number in SIGNALS if ours and (handler := signal.getsignal(number)) in defaults}
-    process = os.getpid()
 
     def restore() -> None:
         for number, handler in before.items():
@@ -35,10 +35,9 @@ def leaving() -> Iterator[None]:
 
     def leave(number: int, frame: FrameType | None) -> None:
         restore()
-        if os.getpid() == process:  # and not a forked worker
-            log.warning("%s: leaving.", signal.Signals(number).name)
-            if number == signal.SIGUSR1:
-                requeue()
+        log.warning("%s: leaving.", signal.Signals(number).name)
+        if number == signal.SIGUSR1:
+            requeue()
         raise SystemExit(128 + number)
 
     for number in before:
@@ -47,6 +46,16 @@ def leaving() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def outlive(worker: int = 0) -> None:
+    """Let a loader's worker outlive the signals that its whole process group gets: the step that runs still needs it.
+
+    SIGTERM may also come from a program that ends, and works after a while.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def requeue() -> None:

@@ -46,7 +46,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen."""
-        self._signal, self._process = None, os.getpid()
+        self._signal = None
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
@@ -87,8 +87,6 @@ class LastCheckpoint(Checkpoint):
         self._saved = trainer.global_step
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked worker, which the running step still needs
-            return
         if self._signal is not None:
             raise SystemExit(128 + number)
         self._signal = number

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.sampling import Position, StepSampler, run_seed
 from sdfsrn.data.views import Source, ViewsDataset, collate_views
+from sdfsrn.signals import outlive
 from sdfsrn.structures import Views
 
 
@@ -125,6 +126,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate_views,
+            worker_init_fn=outlive,
             **options,
         )
 
