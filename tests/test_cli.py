@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from sdfsrn.cli import command, load_checkpoint, read_checkpoint
+from sdfsrn.cli import build, command, load_checkpoint, read_checkpoint, user_message
 
 
 class Payload:
@@ -72,3 +73,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(
         command("train")(done.append)()
     assert str(end.value.code).startswith(f"error: Could not write to the folder {key}={folder}: ")
     assert not done
+
+
+@pytest.mark.parametrize("key", ["data.root", "data"])
+def test_what_has_to_be_given_is_named(key: str) -> None:
+    config = OmegaConf.create({"data": {"_target_": "builtins.dict", "root": "???"}})
+    with pytest.raises(Exception, match="Missing mandatory value") as error:
+        build(config.data) if key == "data" else OmegaConf.select(config, key, throw_on_missing=True)
+    assert user_message(error.value) == "Expected data.root=..., which has no default."

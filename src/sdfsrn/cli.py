@@ -20,7 +20,7 @@ from hydra.errors import CompactHydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
@@ -30,7 +30,7 @@ from sdfsrn.protocol import Protocol
 from sdfsrn.signals import leaving
 from sdfsrn.system import SDFSRN
 
-USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, OSError)
+USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, MissingMandatoryValue, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ def user_message(error: BaseException) -> str | None:
         cause = cause.__cause__
     if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
         return f"{cause}: there is no such config key at {str(error).splitlines()[-1].strip()}; remove it."
+    if isinstance(cause, MissingMandatoryValue):
+        return f"Expected {cause.full_key}=..., which has no default."
     message = str(cause)
     if isinstance(cause, RuntimeError) and not message.startswith("Could not download"):
         return None

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.callbacks import WandbRun
+from sdfsrn.callbacks import LastCheckpoint, WandbRun
 from sdfsrn.checkpoints import AtomicCheckpointIO, find_checkpoint
 from sdfsrn.cli import build, command, load_weights, print_config, read_checkpoint, seed_everything
 from sdfsrn.evaluation import evaluate
@@ -110,6 +110,10 @@ def _model(config: DictConfig) -> SDFSRN:
 
 def _trainer(config: DictConfig) -> pl.Trainer:
     callbacks = [build(node) for node in config.callbacks.values() if node is not None]
+    if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
+        log.warning(
+            "Nothing is kept of this run if it is cut off. 'callbacks=[default,NAME]' adds to the callbacks that keep it."
+        )
     loggers: list[Logger] = [build(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
         logger.log_hyperparams(_plain(config) | _git_state())
