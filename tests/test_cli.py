@@ -37,11 +37,19 @@ def test_classes_from_elsewhere_are_not_built(part: str, tmp_path: pathlib.Path)
         load_checkpoint(tmp_path / "bad.ckpt")
 
 
+@pytest.mark.parametrize("config", [{}, {"model": None}, {"model": {"_target_": "sdfsrn.protocol.Protocol"}}])
+def test_a_checkpoint_without_a_model_is_named(config: dict[str, Any], tmp_path: pathlib.Path) -> None:
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=r"odd\.ckpt, which has none"):
+        load_checkpoint(tmp_path / "odd.ckpt")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"graph": {}}, "authors_checkpoint"),
         ({"state_dict": {}}, "sdfsrn.train"),
+        ({"state_dict": {}, "config": []}, "sdfsrn.train"),
         ([1, 2], "sdfsrn.train"),
         (None, "Could not read"),
     ],

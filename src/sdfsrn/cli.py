@@ -167,6 +167,8 @@ def load_checkpoint(path: str | pathlib.Path, trusted: Sequence[str] = ()) -> tu
     config = checkpoint["config"]
     for part in ("model", "data", "protocol"):
         check_trusted(config.get(part), path, ("sdfsrn", *trusted))
+    if not isinstance(config.get("model"), dict) or not isinstance(config["model"].get("encoder"), dict):
+        raise ValueError(f"Expected the configuration of a model in {path}, which has none.")
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])
     load_weights(model, checkpoint, path)
@@ -199,7 +201,8 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"Could not read a checkpoint from {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
+    known = isinstance(checkpoint, dict) and "state_dict" in checkpoint and isinstance(checkpoint.get("config"), dict)
+    if not known:
         hint = (
             " It looks like one of the released code: use authors_checkpoint=."
             if isinstance(checkpoint, dict) and "graph" in checkpoint
