@@ -99,7 +99,7 @@ def start(folder: pathlib.Path, *overrides: str) -> subprocess.Popen:
 def stop(process: subprocess.Popen, number: int, file: pathlib.Path, text: str = "") -> None:
     """Signal the group as soon as a file holds some text, and wait for its end."""
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline and not (file.is_file() and text in file.read_text()):
             time.sleep(0.1)
         os.killpg(process.pid, number)
