@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
+import gc
 import io
 import itertools
 import json
@@ -256,7 +258,7 @@ def test_a_deleted_file_is_named(workers: int, balls: pathlib.Path, tmp_path: pa
 
 
 class Resources(pl.Callback):
-    """Memory that is only this process's (in MB), and open files, every hundred steps."""
+    """Memory that is only this process's and in use (in MB), and open files, every hundred steps."""
 
     def __init__(self, path: str) -> None:
         self.path = pathlib.Path(path)
@@ -264,6 +266,8 @@ class Resources(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         if trainer.global_step % 100 == 0:
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)  # what is freed goes back to the system; else it comes and goes by 50 MB
             status = pathlib.Path("/proc/self/status").read_text()
             memory = int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1024
             with self.path.open("a") as file:
@@ -283,7 +287,7 @@ def test_neither_memory_nor_open_files_grow(workers: int, tmp_path: pathlib.Path
     )
     memory, files = np.loadtxt(measured).T
     assert len(memory) == 20
-    assert memory[10:].max() - memory[5] < 8, memory
+    assert np.median(memory[10:]) - np.median(memory[5:10]) < 8, memory
     assert files[10:].max() <= files[5], files
 
 
