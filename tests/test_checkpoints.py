@@ -37,6 +37,10 @@ class TestFinding:
         os.utime(new, (0, 0))
         assert find_checkpoint("last", tmp_path) == str(old)
 
+    def test_trials_of_a_study_are_a_folder_deeper(self, tmp_path: pathlib.Path) -> None:
+        trial = checkpoint(tmp_path / "train-sweeps/2/from_0/3/checkpoints/last.ckpt")
+        assert find_checkpoint("last", tmp_path) == str(trial)
+
     def test_this_run_s_own_before_newer_ones(self, tmp_path: pathlib.Path) -> None:
         own = checkpoint(tmp_path / "train/1/checkpoints/best.ckpt")
         checkpoint(tmp_path / "train/2/checkpoints/best.ckpt")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from sdfsrn.cli import load_checkpoint, read_checkpoint
+from sdfsrn.cli import build, command, load_checkpoint, read_checkpoint, user_message
 
 
 class Payload:
@@ -35,11 +37,19 @@ def test_classes_from_elsewhere_are_not_built(part: str, tmp_path: pathlib.Path)
         load_checkpoint(tmp_path / "bad.ckpt")
 
 
+@pytest.mark.parametrize("config", [{}, {"model": None}, {"model": {"_target_": "sdfsrn.protocol.Protocol"}}])
+def test_a_checkpoint_without_a_model_is_named(config: dict[str, Any], tmp_path: pathlib.Path) -> None:
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=r"odd\.ckpt, which has none"):
+        load_checkpoint(tmp_path / "odd.ckpt")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"graph": {}}, "authors_checkpoint"),
         ({"state_dict": {}}, "sdfsrn.train"),
+        ({"state_dict": {}, "config": []}, "sdfsrn.train"),
         ([1, 2], "sdfsrn.train"),
         (None, "Could not read"),
     ],
@@ -54,3 +64,28 @@ def test_other_files_are_named(content: object, message: str, tmp_path: pathlib.
         read_checkpoint(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "sweep"])
+@pytest.mark.parametrize("place", ["file", "device"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(
+    mode: list[str], place: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, also where Hydra would be the first to write; /proc is as good as read-only, to root as well."""
+    (tmp_path / "file").write_text("")
+    folder = {"file": f"{tmp_path}/file/run", "device": "/proc/run"}[place]
+    key = "hydra.sweep.dir" if mode else "hydra.run.dir"
+    monkeypatch.setattr(sys, "argv", ["train", *mode, f"{key}={folder}"])
+    done: list[object] = []
+    with pytest.raises(SystemExit) as end:
+        command("train")(done.append)()
+    assert str(end.value.code).startswith(f"error: Could not write to the folder {key}={folder}: ")
+    assert not done
+
+
+@pytest.mark.parametrize("key", ["data.root", "data"])
+def test_what_has_to_be_given_is_named(key: str) -> None:
+    config = OmegaConf.create({"data": {"_target_": "builtins.dict", "root": "???"}})
+    with pytest.raises(Exception, match="Missing mandatory value") as error:
+        build(config.data) if key == "data" else OmegaConf.select(config, key, throw_on_missing=True)
+    assert user_message(error.value) == "Expected data.root=..., which has no default."

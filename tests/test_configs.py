@@ -5,8 +5,10 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -139,8 +141,8 @@ def test_single_views() -> None:
     assert difference("shapenet_chair_single_view", "shapenet_chair") == {
         "data.jitter": (True, False), "data.views": ("one", "all"), "trainer.max_steps": (50_000, 200_000),
     }  # fmt: skip
-    for number in (500, 1000, 2000, None):
-        override = f"data.num_models={'null' if number is None else number}"
+    for number in (500, 1000, 2000, "all"):
+        override = f"data.num_models={number}"
         assert composed("experiment=shapenet_chair_single_view", "data.root=x", override).data.num_models == number
 
 
@@ -152,3 +154,17 @@ def test_shapenet_experiments_on_the_models_of_version_2(experiment: str, balls:
     source = build(composed(f"experiment={experiment}", *data).data).source("train")
     assert source.counts == {"models listed": 2, "models": 1}
     assert len(source) == (1 if "single_view" in experiment else 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [*(("train", group) for group in ("debug", "hparams_search", "launcher", "experiment")), ("evaluate", "data")],
+)
+def test_a_misspelt_choice_is_not_passed_over(name: str, group: str) -> None:
+    with pytest.raises(MissingConfigException, match=f"Could not find '{group}/misspelt'"):
+        composed(f"{group}=misspelt", name=name)
+
+
+@pytest.mark.parametrize("debug", ["fast", "overfit", "profiler", "anomaly"])
+def test_debug_presets(debug: str) -> None:
+    assert isinstance(build(composed(f"debug={debug}", "trainer=cpu").trainer, logger=False), pl.Trainer)

@@ -59,7 +59,7 @@ def test_workers_do_not_outlive_a_killed_program(tmp_path: pathlib.Path) -> None
     script = tmp_path / "script.py"
     script.write_text(WORKER)
     process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.DEVNULL)
-    deadline = time.time() + 90
+    deadline = time.time() + 300
     while not all((tmp_path / name).is_file() for name in "ab") and time.time() < deadline:
         time.sleep(0.1)
     time.sleep(0.2)

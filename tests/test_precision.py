@@ -57,7 +57,12 @@ def model() -> SDFSRN:
 
 @pytest.mark.parametrize(
     ("name", "matmul", "trainer"),
-    [("fp32", "highest", "32-true"), ("tf32", "high", "32-true"), ("bf16", "highest", "bf16-mixed")],
+    [
+        ("fp32", "highest", "32-true"),
+        ("32", "highest", "32-true"),
+        ("tf32", "high", "32-true"),
+        ("bf16", "highest", "bf16-mixed"),
+    ],
 )
 def test_precisions(name: str, matmul: str, trainer: str) -> None:
     config = configured(f"precision={name}")

@@ -146,6 +146,21 @@ def test_a_study_survives_its_trials_and_goes_on(sweep: Sweep, tmp_path: pathlib
     assert best.best_value == min(trial.params["optimizer.lr"] for trial in study.trials if trial.state.name == "COMPLETE")
 
 
+@pytest.mark.parametrize(
+    ("given", "picked"),
+    [([], min), (["experiment=folder", "data.root=x"], max), (["hydra.sweeper.direction=maximize"], max)],
+    ids=["quickstart", "folder", "as told"],
+)
+def test_a_study_picks_what_the_best_checkpoint_would(
+    given: list[str], picked: Callable[[list[float]], float], sweep: Sweep, tmp_path: pathlib.Path
+) -> None:
+    """With experiment=folder that is the greatest val/iou."""
+    values = [0.3, 0.1, 0.4]
+    numbers = ["hydra.sweeper.n_trials=3", *given]
+    assert sweep(lambda config: values[int(pathlib.Path(config.paths.output).name)], "hparams_search=optuna", *numbers)[0] == 0
+    assert OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml").best_value == picked(values)
+
+
 def searched() -> dict[str, tuple[float, float]]:
     """What Optuna draws from."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

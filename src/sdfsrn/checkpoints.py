@@ -32,7 +32,7 @@ def find_checkpoint(path: str, root: str | pathlib.Path, own: pathlib.Path | Non
     name = f"checkpoints/{path}.ckpt"
     if own is not None and (own / name).is_file():
         return str(own / name)
-    found = [*pathlib.Path(root).glob(f"*/*/{name}"), *pathlib.Path(root).glob(f"*/*/*/{name}")]  # runs, jobs of sweeps
+    found = list(pathlib.Path(root).rglob(name))
     if not found:
         raise ValueError(f"Expected a run with a checkpoint for ckpt_path={path}, found none in {root}.")
     return str(max(found, key=lambda file: file.stat().st_mtime))

@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,18 +17,20 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
 from sdfsrn.authors import load_authors_checkpoint
 from sdfsrn.checkpoints import check_trusted, find_checkpoint
 from sdfsrn.protocol import Protocol
+from sdfsrn.signals import leaving
 from sdfsrn.system import SDFSRN
 
-USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, OSError)
+USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationException, MissingMandatoryValue, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def task(config: DictConfig) -> Any:
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
-                return function(config)
+                with leaving():
+                    return function(config)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise _failed_job(error) from error
@@ -61,6 +65,18 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
 
     return decorate
+
+
+class OutputFolder(Callback):
+    """Ends the program in one line, before anything is computed, when its folder cannot be written; see `configs/paths`."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Try the folder of a run."""
+        _check_writable(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Try the folder of a sweep."""
+        _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
 def user_message(error: BaseException) -> str | None:
@@ -74,6 +90,8 @@ def user_message(error: BaseException) -> str | None:
         cause = cause.__cause__
     if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
         return f"{cause}: there is no such config key at {str(error).splitlines()[-1].strip()}; remove it."
+    if isinstance(cause, MissingMandatoryValue):
+        return f"Expected {cause.full_key}=..., which has no default."
     message = str(cause)
     if isinstance(cause, RuntimeError) and not message.startswith("Could not download"):
         return None
@@ -149,6 +167,8 @@ def load_checkpoint(path: str | pathlib.Path, trusted: Sequence[str] = ()) -> tu
     config = checkpoint["config"]
     for part in ("model", "data", "protocol"):
         check_trusted(config.get(part), path, ("sdfsrn", *trusted))
+    if not isinstance(config.get("model"), dict) or not isinstance(config["model"].get("encoder"), dict):
+        raise ValueError(f"Expected the configuration of a model in {path}, which has none.")
     config["model"]["encoder"]["weights"] = None  # they are in the checkpoint
     model = build(config["model"])
     load_weights(model, checkpoint, path)
@@ -181,7 +201,8 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"Could not read a checkpoint from {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
+    known = isinstance(checkpoint, dict) and "state_dict" in checkpoint and isinstance(checkpoint.get("config"), dict)
+    if not known:
         hint = (
             " It looks like one of the released code: use authors_checkpoint=."
             if isinstance(checkpoint, dict) and "graph" in checkpoint
@@ -203,6 +224,15 @@ def pick_device(accelerator: str) -> torch.device:
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy, torch and the loaders' workers."""
     pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def _check_writable(folder: str, key: str) -> None:
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise SystemExit(f"error: Could not write to the folder {key}={folder}: {error.strerror}.") from error
 
 
 def _failed_job(error: Exception) -> CompactHydraException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -49,14 +50,21 @@ def check_points(points: np.ndarray, path: pathlib.Path, name: str = "points") -
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write beside the file and move into place: whoever looks, even after a crash, finds the whole content or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside the file and move into place: whoever looks, even after a crash, finds the whole content or none of it.
+
+    Raises:
+        OSError: it could not be written, for want of space or rights; what was at `path` before is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(f"Could not write {path}: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def remove_partial(folder: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -56,10 +57,11 @@ def _cores() -> int:
 
 
 def _begin() -> None:
-    """One thread a process; and none outlives the program, even if that is killed."""
+    """One thread a process; Ctrl-C is the program's; and none outlives it, even if it is killed."""
     import torch
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
 
 

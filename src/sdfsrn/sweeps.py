@@ -30,6 +30,7 @@ class Study(Callback):
             log.info("%d trials of this study have a value, %d failed", done, states.count("FAIL"))
         with read_write(config.hydra):
             config.hydra.sweeper.n_trials = max(0, config.hydra.sweeper.n_trials - done)
+            config.hydra.sweeper.direction = config.hydra.sweeper.direction or _direction(config)
             config.hydra.overrides.hydra.append(f"hydra.sweep.subdir=from_{self._before}/${{hydra.job.num}}")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -54,3 +55,10 @@ class Study(Callback):
         except KeyError:
             return []
         return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+def _direction(config: DictConfig) -> str:
+    """The better way for `optimized_metric`: that of the checkpoint it picks; less, if it picks none."""
+    best = config.callbacks.get("best")
+    more = best is not None and best.monitor == config.optimized_metric and best.mode == "max"
+    return "maximize" if more else "minimize"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pathlib
+import re
 import secrets
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.callbacks import WandbRun
+from sdfsrn.callbacks import LastCheckpoint, WandbRun
 from sdfsrn.checkpoints import AtomicCheckpointIO, find_checkpoint
 from sdfsrn.cli import build, command, load_weights, print_config, read_checkpoint, seed_everything
 from sdfsrn.evaluation import evaluate
@@ -109,6 +110,10 @@ def _model(config: DictConfig) -> SDFSRN:
 
 def _trainer(config: DictConfig) -> pl.Trainer:
     callbacks = [build(node) for node in config.callbacks.values() if node is not None]
+    if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
+        log.warning(
+            "Nothing is kept of this run if it is cut off. 'callbacks=[default,NAME]' adds to the callbacks that keep it."
+        )
     loggers: list[Logger] = [build(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
         logger.log_hyperparams(_plain(config) | _git_state())
@@ -130,8 +135,9 @@ def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig
             OmegaConf.update(config, f"logger.{name}.{key}", step, force_add=True)
     wandb = config.logger.get("wandb")
     if wandb is not None and wandb.get("id") is None:
-        before = ((resumed or {}).get("config", {}).get("logger") or {}).get("wandb") or {}
-        OmegaConf.update(config, "logger.wandb.id", before.get("id") or secrets.token_hex(4), force_add=True)
+        before = str((((resumed or {}).get("config", {}).get("logger") or {}).get("wandb") or {}).get("id"))
+        known = before != "None" and re.fullmatch(r"[\w-]+", before)  # and no interpolation that a stranger wrote there
+        OmegaConf.update(config, "logger.wandb.id", before if known else secrets.token_hex(4), force_add=True)
     return config
 
 

@@ -234,6 +234,7 @@ def test_a_given_id_is_kept_and_a_new_one_is_new() -> None:
     assert name(plain, resumed) is None
     assert name(config, None) != name(config, None) is not None
     assert name(config, {"config": {"logger": {"csv": {}}}}) not in (None, "old")
+    assert "HOME" not in name(config, {"config": {"logger": {"wandb": {"id": "${oc.env:HOME}"}}}})  # from a stranger's file
     assert config.logger.wandb.id is None
 
 

@@ -115,17 +115,18 @@ def test_one_view_a_model_is_fixed_by_the_seed_and_the_model_alone(airplanes: pa
 
 
 def test_number_of_models(airplanes: pathlib.Path) -> None:
-    def models(count: int | None, split: str = "train", seed: int = 0) -> list[str]:
+    def models(count: int | str | None, split: str = "train", seed: int = 0) -> list[str]:
         source = ShapeNetSource(str(airplanes), "airplane", split, num_models=count, seed=seed)
         return sorted({model for model, _ in source.records})
 
     assert len(models(None)) == 3
+    assert models("all") == models(None)
     assert models(2) == models(2)
     assert set(models(1)) < set(models(2)) < set(models(None))
     assert len({tuple(models(1, seed=seed)) for seed in range(20)}) == 3
     assert models(1, "test") == models(None, "test") == ["220", "f16"]  # evaluation is always complete
-    for count in (0, 4, -1):
-        with pytest.raises(ValueError, match=f"between 1 and 3, got {count}"):
+    for count in (0, 4, -1, "some"):
+        with pytest.raises(ValueError, match=f"between 1 and 3, or all, got {count}"):
             models(count)
 
 

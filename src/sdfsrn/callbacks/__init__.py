@@ -1,7 +1,7 @@
 """Callbacks: sphere pretraining, watchmen, pictures, monitors, the last checkpoint; a table of numbers and a W&B run."""
 
 from sdfsrn.callbacks.csv_log import CSVLog
-from sdfsrn.callbacks.guards import CollapseWarning, FiniteLoss
+from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
 from sdfsrn.callbacks.monitors import LogOptimization, LogThroughput
 from sdfsrn.callbacks.pictures import LogPictures
@@ -11,6 +11,7 @@ from sdfsrn.callbacks.wandb_run import WandbRun
 __all__ = [
     "CSVLog",
     "CollapseWarning",
+    "EarlyStopping",
     "FiniteLoss",
     "LastCheckpoint",
     "LogOptimization",

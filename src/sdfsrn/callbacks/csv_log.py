@@ -56,8 +56,11 @@ class CSVLog(Logger):
             self._write(self._rows(), sorted(row))
         stream = io.StringIO()
         csv.DictWriter(stream, self._columns, lineterminator="\n").writerow(row)
-        with self.path.open("a", newline="") as file:
-            file.write(stream.getvalue())
+        try:
+            with self.path.open("a", newline="") as file:
+                file.write(stream.getvalue())
+        except OSError as error:
+            raise OSError(f"Could not write {self.path}: {error.strerror or error}.") from error
 
     def _kept(self) -> list[dict[str, str]]:
         """The rows of an earlier part of the run: those before its first step."""

@@ -1,4 +1,4 @@
-"""Watchmen: a loss that is not finite stops the run; shapes that vanish are reported in words."""
+"""Watchmen: a loss that is not finite, or no more progress, stops the run; shapes that vanish are reported in words."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class FiniteLoss(pl.Callback):
             f"The loss is {float(loss)} at step {trainer.global_step}; the batch's pictures are listed in {self.path}. "
             "Lower optimizer.lr, or look at these pictures and cameras."
         )
+
+
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Lightning's; a run that it has stopped, and that was cut off in what came then, trains no more when resumed."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember."""
+        trainer.should_stop |= self.wait_count >= self.patience
 
 
 class CollapseWarning(pl.Callback):

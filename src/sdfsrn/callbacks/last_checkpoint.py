@@ -6,9 +6,7 @@ import contextlib
 import logging
 import os
 import pathlib
-import re
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -17,9 +15,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from sdfsrn.signals import SIGNALS, requeue
 from sdfsrn.structures import Views
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; preemption; SLURM's warning before the time is up
 AGREEMENT = 10  # steps between questions to the other processes whether one of them got a signal
 
 log = logging.getLogger(__name__)
@@ -122,16 +120,3 @@ def _before_batch(trainer: pl.Trainer) -> Iterator[None]:
     yield
     for counters in (progress.current, progress.total):
         counters.ready += 1
-
-
-def requeue() -> None:
-    """Put this process's SLURM job, if it is one, back into the queue."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
-    if not re.fullmatch(r"[0-9_]+", job):
-        return
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
-        log.warning("SLURM job %s is queued again.", job)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("SLURM job %s could not be queued again: %s", job, error)

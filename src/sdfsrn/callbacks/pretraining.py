@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from tqdm import tqdm
 
+from sdfsrn.files import write_atomically
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
 from sdfsrn.system import SDFSRN
@@ -84,10 +85,9 @@ class SpherePretraining(pl.Callback):
             f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings.iterations} iterations."
         )
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            torch.save(hypernetwork.state_dict(), temporary)
-            temporary.replace(path)
+            stream = io.BytesIO()
+            torch.save(hypernetwork.state_dict(), stream)
+            write_atomically(path, stream.getvalue())
 
     def fit(self, hypernetwork: Hypernetwork) -> Tensor:
         """Pretrain in place, without touching anybody else's random numbers; the last loss."""

@@ -16,6 +16,7 @@ from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.sampling import Position, StepSampler, run_seed
 from sdfsrn.data.views import Source, ViewsDataset, collate_views
+from sdfsrn.signals import outlive
 from sdfsrn.structures import Views
 
 
@@ -143,6 +144,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate,
+            worker_init_fn=outlive,
             **options,
         )
 

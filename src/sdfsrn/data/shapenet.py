@@ -30,7 +30,7 @@ class ShapeNetSource(KnownShape):
         root: folder that holds the synsets.
         category: airplane, car, chair, or a synset number.
         split: train, val or test.
-        num_models: the first so many models of a shuffled list; None takes all.
+        num_models: that many models of the training list, drawn at random; None and `all` take all.
         views: `all`: every view is a picture of its own; `one`: one random, fixed view a model. Val and test always take one,
             view 5 i mod (number of views) of model i.
         num_points: of ground truth, at most.
@@ -46,7 +46,7 @@ class ShapeNetSource(KnownShape):
         root: str,
         category: str,
         split: str,
-        num_models: int | None = None,
+        num_models: int | str | None = None,
         views: str = "all",
         num_points: int = 30_000,
         seed: int = 0,
@@ -62,9 +62,9 @@ class ShapeNetSource(KnownShape):
         if intersect_with is not None:
             models = _intersection(models, pathlib.Path(intersect_with) / self.folder.name)
         self.counts["models"] = len(models)
-        if num_models is not None and split == "train":
-            if not 1 <= num_models <= len(models):
-                raise ValueError(f"Expected data.num_models between 1 and {len(models)}, got {num_models}.")
+        if num_models not in (None, "all") and split == "train":
+            if not isinstance(num_models, int) or not 1 <= num_models <= len(models):
+                raise ValueError(f"Expected data.num_models between 1 and {len(models)}, or all, got {num_models}.")
             models = sorted(random.Random(seed).sample(models, num_models))
         self.records = [
             (model, view)
@@ -132,7 +132,7 @@ class ShapeNetDataModule(ViewsDataModule):
         self,
         root: str,
         category: str,
-        num_models: int | None = None,
+        num_models: int | str | None = None,
         views: str = "all",
         num_points: int = 30_000,
         seed: int = 0,
