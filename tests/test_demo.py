@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 import sdfsrn
 from sdfsrn.callbacks.pretraining import SpherePretraining
 from sdfsrn.cli import build, config_folder, load_checkpoint
-from sdfsrn.demo import Reconstructor, example_pictures, object_mask, typical_margin
+from sdfsrn.demo import Reconstructor, demo, example_pictures, object_mask, typical_margin
 from sdfsrn.inference import network_input
 
 SETTINGS = [
@@ -163,6 +163,29 @@ def test_without_gradio_one_line_says_what_to_install(tmp_path: pathlib.Path) ->
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: The demo needs Gradio: pip install 'sdfsrn[demo]'"
+
+
+def test_half_of_the_cores_are_left_to_the_browser(checkpoint: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    found = []
+
+    def page(*_: Any) -> None:
+        found.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdfsrn.demo.page", page)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("demo", [f"ckpt_path={checkpoint}", "examples=0", "accelerator=cpu"])
+    threads = torch.get_num_threads()
+    try:
+        for count in (4, 1):
+            torch.set_num_threads(count)
+            with pytest.raises(KeyboardInterrupt):
+                demo(config)
+    finally:
+        torch.set_num_threads(threads)
+    assert found == [2, 1]
 
 
 @contextlib.contextmanager

@@ -183,6 +183,7 @@ def demo(config: DictConfig) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server whether it is there
     model, trained = load_model(config)
     model = model.to(pick_device(config.accelerator))
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # threads that wait for a core which the browser has take ages
     with tempfile.TemporaryDirectory(prefix="sdfsrn-demo-") as name:
         folder = pathlib.Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = name  # what visitors upload goes with the rest
