@@ -101,6 +101,7 @@ def test_training_leaves_everything(trained: pathlib.Path) -> None:
 
 def test_summary_agrees_with_rows(trained: pathlib.Path) -> None:
     summary = json.loads((trained / "test" / "summary.json").read_text())
+    assert summary["about"]["checkpoint"] == str(trained / "checkpoints" / "best.ckpt")
     with (trained / "test" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == summary["objects"] == 2

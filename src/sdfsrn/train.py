@@ -82,12 +82,14 @@ def _test(config: DictConfig, model: SDFSRN, trainer: pl.Trainer, path: str) -> 
         load_weights(model, read_checkpoint(path), path)
     log.info("Evaluating %s", path or "the last weights")
     datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
+    data = type(datamodule).__name__.removesuffix("DataModule")
     summary = evaluate(
         model.to(trainer.strategy.root_device),
         datamodule.dataset("test"),
         build(config.protocol),
         pathlib.Path(config.paths.output) / "test",
         reference=datamodule.dataset("val"),
+        about={"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed},
     )
     for logger in trainer.loggers:
         means = {name: found["mean"] for name, found in summary["metrics"].items()}
