@@ -288,7 +288,7 @@ def test_neither_memory_nor_open_files_grow(workers: int, tmp_path: pathlib.Path
     memory, files = np.loadtxt(measured).T
     assert len(memory) == 20
     assert np.median(memory[10:]) - np.median(memory[5:10]) < 8, memory
-    assert files[10:].max() <= files[5], files
+    assert files[10:].max() <= files[:10].max(), files  # a batch on its way from a worker has some
 
 
 def killed(kills: int, seed: int, whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
