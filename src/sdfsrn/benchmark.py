@@ -59,7 +59,7 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
     nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "optimizer", "pictures")}
     nodes["num_rays"] = config.data.num_rays
     runs = trainings(nodes, variants, device)
-    samples = _in_turn({name: run.timed_step for name, run in runs.items()}, config.steps)
+    samples = _in_turn({name: functools.partial(_settled_step, run) for name, run in runs.items()}, config.steps)
     top = instruments.ceilings(device)
     found = {name: {"seconds": _summaries(samples[name])} | _counts(run, len(run.views.image)) for name, run in runs.items()}
     for name, values in found.items():
@@ -69,6 +69,12 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
             values[f"{unit}_per_second"] = values[unit] / second
         values["memory"] = _in_child(nodes, name, device)
     return {"part": "step", "ceilings": top, "variants": found, "ratios": _ratios(samples)}
+
+
+def _settled_step(run: Training) -> dict[str, float]:
+    """Times of a step after one of its own kind, so that no variant pays for the memory that another gave back."""
+    run.step()
+    return run.timed_step()
 
 
 def _evaluation(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def backbone(encoding: Float[Tensor, "b n e"], layers: Sequence[BackboneLayer]) 
     """The feature of encoded points after the last layer, in the encoding's precision; differentiable once."""
     with torch.autocast(encoding.device.type, enabled=False):
         weights = _flat(layers, encoding.dtype)
-        return _joined([_Backbone.apply(part, *weights) for part in _parts(encoding)])
+        if torch.is_grad_enabled():
+            return _joined([_Backbone.apply(part, *weights) for part in _parts(encoding)])
+        return _joined([_forward(part, _layers(weights), keep=False)[0] for part in _parts(encoding)])
 
 
 def backbone_vjp(
@@ -114,15 +116,18 @@ class _BackboneVJP(torch.autograd.Function):
         return encoding_grad, cotangent_grad, *(tensor for layer in weights for tensor in layer)
 
 
-def _forward(encoding: Tensor, layers: Sequence[BackboneLayer]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The last feature, and (y, s) of every layer."""
+def _forward(
+    encoding: Tensor, layers: Sequence[BackboneLayer], keep: bool = True
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """The last feature, and (y, s) of every layer; with y overwritten where nothing is to be kept."""
     feature: Optional = None
     kept = []
     for layer in layers:
         x = _linear(layer, feature, encoding)
         y, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
-        feature = F.relu(y)
-        kept.append((y, scale))
+        feature = F.relu(y, inplace=not keep)
+        if keep:
+            kept.append((y, scale))
     return feature, kept
 
 

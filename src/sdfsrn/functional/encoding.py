@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,11 +19,7 @@ def positional_encoding(
     >>> positional_encoding(torch.zeros(1, 3), 1).tolist()
     [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]
     """
-    if num_frequencies == 0:
-        return points
-    phase = points[..., None, :] * _frequencies(points, num_frequencies, frequency_scale)[:, None]
-    waves = torch.stack([phase.cos(), phase.sin()], dim=-2)
-    return torch.cat([points, waves.flatten(-3)], dim=-1)
+    return points if num_frequencies == 0 else _Encoding.apply(points, num_frequencies, frequency_scale)
 
 
 def encoding_vjp(
@@ -38,6 +36,22 @@ def encoding_vjp(
     v_cos, v_sin = cotangent[..., 3:].unflatten(-1, (num_frequencies, 2, 3)).unbind(-2)
     frequency = _frequencies(encoding, num_frequencies, frequency_scale)[:, None]
     return gradient + (frequency * (v_sin * cos - v_cos * sin)).sum(-2)
+
+
+class _Encoding(torch.autograd.Function):
+    """With the derivative from what is there: autograd would take all sines and cosines again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, num_frequencies: int, frequency_scale: float) -> Tensor:
+        phase = points[..., None, :] * _frequencies(points, num_frequencies, frequency_scale)[:, None]
+        encoding = torch.cat([points, torch.stack([phase.cos(), phase.sin()], -2).flatten(-3)], -1)
+        ctx.save_for_backward(encoding)
+        ctx.frequencies = num_frequencies, frequency_scale
+        return encoding
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return encoding_vjp(*ctx.saved_tensors, grads[0], *ctx.frequencies), None, None
 
 
 def _frequencies(like: Tensor, num_frequencies: int, frequency_scale: float) -> Tensor:
