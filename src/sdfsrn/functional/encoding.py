@@ -46,12 +46,13 @@ class _Encoding(torch.autograd.Function):
         phase = points[..., None, :] * _frequencies(points, num_frequencies, frequency_scale)[:, None]
         encoding = torch.cat([points, torch.stack([phase.cos(), phase.sin()], -2).flatten(-3)], -1)
         ctx.save_for_backward(encoding)
-        ctx.frequencies = num_frequencies, frequency_scale
+        ctx.num_frequencies, ctx.frequency_scale = num_frequencies, frequency_scale
         return encoding
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return encoding_vjp(*ctx.saved_tensors, grads[0], *ctx.frequencies), None, None
+        (encoding,) = ctx.saved_tensors
+        return encoding_vjp(encoding, grads[0], ctx.num_frequencies, ctx.frequency_scale), None, None
 
 
 def _frequencies(like: Tensor, num_frequencies: int, frequency_scale: float) -> Tensor:
