@@ -47,8 +47,8 @@ def saturation(image: Float[Tensor, "3 h w"], factor: float) -> Float[Tensor, "3
     return torch.add(grey * (1 - factor), image, alpha=factor).clamp_(0, 1)
 
 
-def hue(image: Float[Tensor, "3 h w"], turn: float) -> Float[Tensor, "3 h w"]:
-    """Hue turned by a part of the full circle; -1/2 and 1/2 both give the complement.
+def hue(image: Float[Tensor, "3 ..."], turn: float | Tensor) -> Float[Tensor, "3 ..."]:
+    """Hue turned by a part of the full circle, all or (a tensor that fits) each; -1/2 and 1/2 both give the complement.
 
     With V the largest and C the range of (r, g, b), and H the hue in turns, the channels are V - C clip(2 - |6 k - 2|, 0, 1)
     where k = (n / 6 + H) mod 1 and n = 5, 3, 1 for r, g, b. Smith, Color gamut transform pairs, 1978.
@@ -62,6 +62,6 @@ def hue(image: Float[Tensor, "3 h w"], turn: float) -> Float[Tensor, "3 h w"]:
         (green - blue) * scale,
         torch.where(value == green, (blue - red) * scale + 1 / 3, (red - green) * scale + 2 / 3),
     )
-    start = torch.tensor([5 / 6, 3 / 6, 1 / 6]) + turn + 1  # 1: `frac` of what is negative would be negative
-    k = (turns + start[:, None, None]).frac_()
+    start = image.new_tensor([5 / 6, 3 / 6, 1 / 6]).view(3, *[1] * turns.ndim) + turn + 1  # 1: `frac` keeps a sign
+    k = (turns + start).frac_()
     return value - chroma * k.sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset, default_collate
 
-from sdfsrn.data.jitter import LUMA
+from sdfsrn.data.jitter import LUMA, hue
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.sampling import Draw, sample_generator
 from sdfsrn.data.views import Augmentation, ViewsDataset, resampling
@@ -105,21 +105,9 @@ def jitter(
         grey = (luma * image).sum(1, keepdim=True)
         grey = torch.where(change == 1, grey.mean((2, 3), keepdim=True), grey * (change == 2))
         blend = 1 + 0.2 * factor
-        image = torch.where(change == 3, _hue(image, factor / 2), (blend * image + (1 - blend) * grey).clamp(0, 1))
+        turned = hue(image.movedim(1, 0), factor[:, 0] / 2).movedim(0, 1)
+        image = torch.where(change == 3, turned, (blend * image + (1 - blend) * grey).clamp(0, 1))
     return image
-
-
-def _hue(image: Float[Tensor, "b 3 h w"], turn: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b 3 h w"]:
-    value, chroma = image.amax(1, keepdim=True), image.amax(1, keepdim=True) - image.amin(1, keepdim=True)
-    red, green, blue = image.split(1, 1)
-    scale = 1 / (6 * chroma.clamp(min=1e-12))
-    turns = torch.where(
-        value == red,
-        (green - blue) * scale,
-        torch.where(value == green, (blue - red) * scale + 1 / 3, (red - green) * scale + 2 / 3),
-    )
-    start = image.new_tensor([5 / 6, 3 / 6, 1 / 6])[:, None, None]
-    return value - chroma * (2 - (6 * (turns + start + turn + 1).frac() - 2).abs()).clamp(0, 1)
 
 
 def zoom(layers: Float[Tensor, "b 4 h w"], factor: Float[Tensor, " b"]) -> Float[Tensor, "b 4 h w"]:
