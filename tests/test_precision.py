@@ -59,7 +59,6 @@ def model() -> SDFSRN:
     ("name", "matmul", "trainer"),
     [
         ("fp32", "highest", "32-true"),
-        ("32", "highest", "32-true"),
         ("tf32", "high", "32-true"),
         ("bf16", "highest", "bf16-mixed"),
     ],

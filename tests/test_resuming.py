@@ -26,6 +26,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn.cli import config_folder, read_checkpoint, user_message
+from sdfsrn.signals import SIGNALS
 from sdfsrn.train import train
 
 STEPS = 11  # three and a half epochs of three batches
@@ -251,8 +252,10 @@ def test_a_deleted_file_is_named(workers: int, balls: pathlib.Path, tmp_path: pa
             "train", [*small, "experiment=shapenet_airplane", *overrides, *places(folder), "model.encoder.weights=null"]
         )
     OmegaConf.resolve(config)
+    before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(ValueError, match="image") as error:
         train(config)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
     assert user_message(error.value).startswith(f"Could not read a picture from {balls}/02691156/a/image/000")
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 4
 

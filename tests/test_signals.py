@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -64,6 +65,17 @@ def test_slurm_jobs_are_queued_again(
     assert (queue.read_text() if queue.is_file() else None) == (None if job is None else f"requeue {job}\n")
 
 
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """Signals as a program in a terminal finds them."""
+    defaults = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_leaving_and_what_was_before(number: signal.Signals, queue: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "71")
@@ -93,7 +105,14 @@ def start(folder: pathlib.Path, *overrides: str) -> subprocess.Popen:
         environment.pop(name, None)
     with (folder / "output").open("w") as output:
         command = [sys.executable, "-m", "sdfsrn.train", *TINY, *overrides]
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_listen
+        )
+
+
+def _listen() -> None:
+    """As in a terminal: what a shell starts in the background, perhaps these tests, ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stop(process: subprocess.Popen, number: int, file: pathlib.Path, text: str = "") -> None:
