@@ -73,9 +73,10 @@ class LastCheckpoint(Checkpoint):
             self._leave(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave signals to whoever had them before."""
+        """Leave signals to whoever had them before; Lightning may have done so already, with those that it found."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, handler)
         self._before = {}
 
     def _save(self, trainer: pl.Trainer) -> None:
