@@ -121,7 +121,7 @@ def test_random_draws_cover_their_ranges(batch: Batch) -> None:
             parts.append(points)
             return super().gradient(points)
 
-    probe = Probe(field.layers, field.shape)
+    probe = Probe(Hypernetwork(4, 8, 1, field.shape).layers(torch.randn(B, 4)), field.shape)
     assert SilhouetteLoss(2.0, 3.0, num_samples=50)(probe, march, views).isfinite()
     assert seen["depth"].shape == (B, R * 50)
     assert seen["depth"].min().item() == pytest.approx(2, abs=0.02)

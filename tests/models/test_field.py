@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sdfsrn.functional import backbone as module
 from sdfsrn.functional.encoding import positional_encoding
 from sdfsrn.functional.losses import eikonal_loss
-from sdfsrn.models import field as module
 from sdfsrn.models.field import Field, FieldShape, Linear
 
 SHAPES = {
@@ -92,10 +92,10 @@ def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: Fiel
 
 
 @EACH
-@pytest.mark.parametrize("cached", [10_000, 3 * 7, 1])
-def test_mean_over_parts_is_that_of_all_points(shape: FieldShape, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tile", [10_000, 3 * 7, 1])
+def test_mean_over_parts_is_that_of_all_points(shape: FieldShape, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients, also of a last part that is shorter; parts of 7 points, and of one."""
-    monkeypatch.setattr(module, "_CACHED", cached)
+    monkeypatch.setattr(module, "_TILE", tile)
     layers, points = random_layers(shape), torch.randn(3, 50, 3, dtype=torch.double)
     field, weights = Field(layers, shape), flat(layers)
 
@@ -137,12 +137,13 @@ def test_some_objects_of_a_batch_are_the_batch() -> None:
 
 def test_detached_field_is_the_same_and_teaches_nothing() -> None:
     shape = SHAPES["paper"]
-    field, points = Field(random_layers(shape), shape), torch.randn(3, 5, 3, dtype=torch.double, requires_grad=True)
+    layers = random_layers(shape)
+    field, points = Field(layers, shape), torch.randn(3, 5, 3, dtype=torch.double, requires_grad=True)
     frozen = field.detach()
     assert torch.equal(frozen.sdf(points), field.sdf(points))
     frozen.sdf(points).sum().backward()
     assert points.grad is not None
-    assert all(tensor.grad is None for tensor in flat(field.layers))
+    assert all(tensor.grad is None for tensor in flat(layers))
 
 
 def test_objects_do_not_see_each_other() -> None:

@@ -35,7 +35,7 @@ def test_every_layer_has_a_branch_of_its_own() -> None:
     network = Hypernetwork(latent_dim=5, hidden_width=8, num_hidden=2, field=SHAPE)
     latent = torch.randn(2, 5)
     assert len(network.branches) == len(SHAPE.layers) == 5
-    for i, layer in enumerate(network(latent).layers):
+    for i, layer in enumerate(network.layers(latent)):
         network.zero_grad()
         (layer.weight.square().sum() + layer.bias.square().sum()).backward()
         for k, branch in enumerate(network.branches):
@@ -53,8 +53,8 @@ def test_a_branch_is_an_mlp_of_the_wanted_size() -> None:
 
 def test_layers_have_the_fields_shapes_and_depend_on_the_latent_code() -> None:
     network = Hypernetwork(latent_dim=5, hidden_width=8, num_hidden=0, field=SHAPE)
-    field = network(torch.randn(2, 5))
-    for layer, (inputs, outputs) in zip(field.layers, SHAPE.layers, strict=True):
+    layers = network.layers(torch.randn(2, 5))
+    for layer, (inputs, outputs) in zip(layers, SHAPE.layers, strict=True):
         assert layer.weight.shape == (2, inputs, outputs)
         assert layer.bias.shape == (2, 1, outputs)
         assert not torch.equal(layer.weight[0], layer.weight[1])

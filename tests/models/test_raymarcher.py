@@ -123,7 +123,7 @@ def test_sphere_tracing_has_the_true_derivative_of_the_depth(kind: type) -> None
 def lstm_setup(implicit: bool) -> tuple[list[torch.Tensor], LSTMRayMarcher, Rays, FieldShape]:
     """A random field, turned and raised so that about half of the rays enter it between the last two points."""
     shape = FieldShape(width=12, depth=2, num_frequencies=1)
-    layers = Hypernetwork(4, 8, 1, shape).double()(torch.randn(2, 4, **DOUBLE)).layers
+    layers = Hypernetwork(4, 8, 1, shape).double().layers(torch.randn(2, 4, **DOUBLE))
     weights = [t.detach().clone() for layer in layers for t in layer]
     marcher = LSTMRayMarcher(12, start=1.5, num_steps=3, num_bisections=45, implicit_gradient=implicit).double()
     rays, _ = view(PerspectiveCamera, count=100)

@@ -7,7 +7,8 @@ train: `model=plain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from sdfsrn.functional.backbone import rows
 from sdfsrn.functional.pointcloud import rigid_motion
-from sdfsrn.models.field import Field, Linear
+from sdfsrn.models.field import Field, FieldShape, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.models.raymarcher import LSTMRayMarcher
 from sdfsrn.structures import March, Rays
@@ -26,6 +28,10 @@ from sdfsrn.structures import March, Rays
 
 class PlainField(Field):
     """f and g, evaluated as appendix C, arXiv:2010.10505, writes them down; their derivative is autograd's."""
+
+    def __init__(self, layers: list[Linear], shape: FieldShape) -> None:
+        self.layers, self.shape = layers, shape
+        self.sdf_head, self.color_head = layers[-2:]
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -51,6 +57,12 @@ class PlainField(Field):
     ) -> Float[Tensor, ""]:
         """The loss of all points at once."""
         return loss(self, points)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*itertools.chain(*self.layers)]
+
+    def _with(self, tensors: Sequence[Tensor]) -> PlainField:
+        return PlainField([Linear(*pair) for pair in rows(tensors, 2)], self.shape)
 
     def _spectrum(self, points: Tensor) -> Tensor:
         waves = [points]
@@ -107,8 +119,7 @@ class PlainHypernetwork(Hypernetwork):
 
     def forward(self, latent: Float[Tensor, "b l"]) -> PlainField:
         """The implicit functions of every object in the batch."""
-        field = super().forward(latent)
-        return PlainField(field.layers, field.shape)
+        return PlainField(self.layers(latent), self.field)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.sampling import Draw
 from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.functional.backbone import rows
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.models.field import Field, FieldShape, Linear
 from sdfsrn.protocol import Protocol
@@ -125,7 +126,8 @@ def peak_of_steps(config: Mapping[str, Any], variant: str, device: str, threads:
 class Object(NamedTuple):
     """One shape to be measured, and the true points of it."""
 
-    field: Field
+    layers: list[Linear]
+    shape: FieldShape
     truth: Tensor
 
 
@@ -138,18 +140,19 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
     shape: FieldShape = build(config["model"]["hypernetwork"]["field"])
     generator = torch.Generator().manual_seed(0)
     weights = [
-        nn.Parameter(torch.randn(1, rows, outputs, generator=generator) * (rows > 1) / inputs**0.5)
+        nn.Parameter(torch.randn(1, size, outputs, generator=generator) * (size > 1) / inputs**0.5)
         for inputs, outputs in shape.layers
-        for rows in (1, inputs)
+        for size in (1, inputs)
     ]
-    layers = [Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)]
+    layers = [Linear(*pair) for pair in rows(weights, 2)]
     optimizer = torch.optim.Adam(weights, 3e-3)
     for _ in range(steps):
         points = 1.4 * torch.rand(1, num_points, 3, generator=generator) - 0.7
         optimizer.zero_grad()
         nn.functional.l1_loss(Field(layers, shape).sdf(points)[0], source.shape(0).sdf(points[0])).backward()
         optimizer.step()
-    return Object(Field(layers, shape).detach(), torch.from_numpy(source.points(0)))
+    fitted = [Linear(*(tensor.detach() for tensor in layer)) for layer in layers]
+    return Object(fitted, shape, torch.from_numpy(source.points(0)))
 
 
 def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Iterator[tuple[str, Any]]]]:
@@ -157,7 +160,7 @@ def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Ite
     truth = protocol.truth(thing.truth)
 
     def ours() -> Iterator[tuple[str, Any]]:
-        mesh = protocol.mesh(thing.field)
+        mesh = protocol.mesh(Field(thing.layers, thing.shape))
         yield "mesh", mesh
         points = protocol.sample(mesh)
         yield "points", points
@@ -168,7 +171,7 @@ def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Ite
 
     def plain() -> Iterator[tuple[str, Any]]:
         low, high, nodes = protocol.low, protocol.high, protocol.resolution
-        grid = plain_grid(PlainField(thing.field.layers, thing.field.shape), nodes, low, high)
+        grid = plain_grid(PlainField(thing.layers, thing.shape), nodes, low, high)
         vertices, faces = mcubes.marching_cubes(grid.numpy(), 0.0)
         mesh = trimesh.Trimesh(low + vertices / nodes * (high - low), faces[:, ::-1])
         yield "mesh", mesh

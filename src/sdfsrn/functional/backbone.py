@@ -1,14 +1,18 @@
 """The backbone of the implicit functions and its derivative, each with the way back written out.
 
 A layer is feature = max(0, y), y = (x - mean(x)) s, s = 1 / sqrt(variance(x) + eps), x = feature W_f + encoding W_e;
-appendix C, arXiv:2010.10505. The last channel of the encoding is 1, so that the last row of W_e is the bias, which then costs
-no pass over memory of its own, there or back. The normalisation takes a cotangent c of y to s P(c), P(c) = c - mean(c) -
-y mean(c y). Of a layer only y and s are kept for the way back; autograd would keep twice as much, and the derivative of a
-derivative would cost it twice as many passes over memory.
+appendix C, arXiv:2010.10505. The last channel of the encoding is 1, so that the last row of W_e is the bias, and `centered`
+weights give x - mean(x) at once: neither costs a pass over memory of its own. The normalisation takes a cotangent c of y to
+s P(c), P(c) = c - mean(c) - y mean(c y). Of a layer only y and s are kept for the way back; autograd would keep twice as much,
+and the derivative of a derivative would cost it twice as many passes over memory.
+
+On a CPU points are taken a tile at a time, through all layers, so that what one layer leaves in the processor's cache is still
+there for the next one.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +23,7 @@ from torch import Tensor
 
 Optional = Any  # a tensor, or None where there is no such input or nobody asks
 _EPS = 1e-5
-_CACHED = 2**13  # points of all objects, so that a layer's values stay in a processor's cache on the way there and back
+_TILE = 2**11  # points of all objects
 
 
 class BackboneLayer(NamedTuple):
@@ -31,14 +35,20 @@ class BackboneLayer(NamedTuple):
     feature_weight: Any  # Float[Tensor, "b i o"], or None
     encoding_weight: Float[Tensor, "b e o"]
 
+    def centered(self) -> BackboneLayer:
+        """The layer that gives x - mean(x) over channels, as `backbone` takes it."""
+        centered: list[Any] = [None if w is None else w - w.mean(-1, keepdim=True) for w in self]
+        return BackboneLayer(*centered)
+
 
 def backbone(encoding: Float[Tensor, "b n e"], layers: Sequence[BackboneLayer]) -> Float[Tensor, "b n c"]:
-    """The feature of encoded points after the last layer, in the encoding's precision; differentiable once."""
+    """The feature of encoded points after the last of centered layers, in the encoding's precision; differentiable once."""
     with torch.autocast(encoding.device.type, enabled=False):
         weights = _flat(layers, encoding.dtype)
         if torch.is_grad_enabled():
-            return _joined([_Backbone.apply(part, *weights) for part in _parts(encoding)])
-        return _joined([_forward(part, _layers(weights), keep=False)[0] for part in _parts(encoding)])
+            return _Backbone.apply(encoding, *weights)
+        layers = _layers(weights)
+        return _joined([_feature(tile, layers) for tile in tiles(encoding)])
 
 
 def backbone_vjp(
@@ -47,115 +57,137 @@ def backbone_vjp(
     """J^T v for the Jacobian J of `backbone` and one cotangent v an object; differentiable once, so that it can be a loss."""
     with torch.autocast(encoding.device.type, enabled=False):
         weights = [cotangent.to(encoding.dtype), *_flat(layers, encoding.dtype)]
-        return _joined([_BackboneVJP.apply(part, *weights) for part in _parts(encoding)])
+        return _joined([_BackboneVJP.apply(tile, *weights) for tile in tiles(encoding)])
+
+
+def tiles(points: Float[Tensor, "b n ..."]) -> Sequence[Float[Tensor, "b m ..."]]:
+    """A few points at a time on a CPU, elsewhere all of them."""
+    return points.split(max(1, _TILE // len(points)), 1) if points.device.type == "cpu" else [points]
+
+
+class _Values(NamedTuple):
+    """What a layer keeps of a tile."""
+
+    y: Float[Tensor, "b n c"]
+    scale: Float[Tensor, "b n 1"]  # s
 
 
 class _Backbone(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, encoding: Tensor, *weights: Tensor | None) -> Tensor:
-        feature, kept = _forward(encoding, _layers(weights))
-        ctx.save_for_backward(encoding, *weights, *(tensor for pair in kept for tensor in pair))
-        return feature
+        layers, features = _layers(weights), []
+        kept: list[Tensor] = []
+        for tile in tiles(encoding):
+            feature: Optional = None
+            for layer in layers:
+                values = _normalize(_linear(layer, feature, tile))
+                feature = F.relu(values.y)
+                kept += values
+            features.append(feature)
+        ctx.save_for_backward(encoding, *weights, *kept)
+        return _joined(features)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _check_order()
         encoding, *rest = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 1
-        layers, kept = _layers(rest[:count]), _rows(rest[count:], 2)
-        weights: list[BackboneLayer] = []
-        feature_grad, encoding_grad = grads[0], _zeros(encoding, ctx.needs_input_grad[0])
-        for k in reversed(range(len(layers))):
-            y, scale = kept[k]
-            x_grad = _project(_masked(feature_grad, y), y).mul_(scale)
-            weights.append(_weight_grads(layers[k], F.relu(kept[k - 1][0]) if k else None, encoding, x_grad))
-            feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
-        return encoding_grad, *(tensor for layer in reversed(weights) for tensor in layer)
+        layers = _layers(rest[:count])
+        encoding_grads: list[Any] = []
+        sums = [_zeros(layer) for layer in layers]
+        for tile, feature_grad, kept in zip(tiles(encoding), tiles(grads[0]), rows(rest[count:], 2 * len(layers)), strict=True):
+            encoding_grad = torch.zeros_like(tile) if ctx.needs_input_grad[0] else None
+            values = _values(kept)
+            for k in reversed(range(len(layers))):
+                x_grad = _normalized(_masked(feature_grad, values[k].y), values[k])
+                _add_weight_grads(sums[k], F.relu(values[k - 1].y) if k else None, tile, x_grad)
+                feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
+            encoding_grads.append(encoding_grad)
+        return _joined(encoding_grads) if ctx.needs_input_grad[0] else None, *itertools.chain(*sums)
 
 
 class _BackboneVJP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, encoding: Tensor, cotangent: Tensor, *weights: Tensor | None) -> Tensor:
         layers = _layers(weights)
-        feature, normalized = _forward(encoding, layers)
-        feature_grad, encoding_grad = cotangent.expand_as(feature), _zeros(encoding, True)
-        kept: list[Tensor] = []
-        for layer, (y, scale) in zip(reversed(layers), reversed(normalized), strict=True):
+        values, feature = [], None
+        for layer in layers:
+            values.append(_normalize(_linear(layer, feature, encoding)))
+            feature = F.relu(values[-1].y)
+        feature_grad, encoding_grad = cotangent.expand_as(values[-1].y), torch.zeros_like(encoding)
+        grads: list[Tensor] = []
+        for layer, (y, scale) in zip(reversed(layers), reversed(values), strict=True):
             y_grad = _masked(feature_grad, y)
-            x_grad = _project(y_grad, y).mul_(scale)
+            x_grad = _normalized(y_grad, _Values(y, scale))
             feature_grad, encoding_grad = _input_grads(layer, x_grad, encoding_grad)
-            kept = [y, scale, y_grad, x_grad, *kept]
-        ctx.save_for_backward(encoding, *weights, *kept)
+            grads = [x_grad, _dot(y_grad, y), *grads]
+        ctx.save_for_backward(encoding, *weights, *itertools.chain(*values), *grads)
         return encoding_grad
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
-        """Up the layers along the tangent, then down them again, as every layer met y and s both going up and coming down."""
+        """Up the layers along the tangent, then down them again, as every layer met y and s both going up and coming down.
+
+        Where x has the tangent u and x_grad = s P(c), the second derivative of the normalisation gives x the gradient
+        -s (mean(c y) s P(u) + mean(u y) x_grad + mean(u x_grad) y).
+        """
         _check_order()
         encoding, *rest = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 2
-        layers, kept = _layers(rest[:count]), _rows(rest[count:], 4)
-        weights, of_y, of_scale = [], [], []
+        layers, rest = _layers(rest[:count]), rest[count:]
+        values, grads = _values(rest[: len(rest) // 2]), rows(rest[len(rest) // 2 :], 2)
+        sums, of_x = [_zeros(layer) for layer in layers], []
         feature_tangent: Optional = None
-        for layer, (y, scale, y_grad, x_grad) in zip(layers, kept, strict=True):
-            weights.append(_weight_grads(layer, feature_tangent, tangents[0], x_grad))
+        for layer, total, (y, scale), (x_grad, dot) in zip(layers, sums, values, grads, strict=True):
+            _add_weight_grads(total, feature_tangent, tangents[0], x_grad)
             x_tangent = _linear(layer, feature_tangent, tangents[0])
-            of_scale.append(scale * _mean(x_tangent, x_grad))
-            of_y.append((x_tangent * (-scale * _mean(y_grad, y))).addcmul_(y_grad, -scale * _mean(x_tangent, y)))
-            feature_tangent = _masked(_project(x_tangent, y).mul_(scale), y)
+            y_tangent = _normalized(x_tangent, _Values(y, scale))
+            factor = scale / -y.shape[-1]
+            of_x.append(
+                (y_tangent * (factor * dot))
+                .addcmul_(x_grad, factor * _dot(x_tangent, y))
+                .addcmul_(y, factor * _dot(x_tangent, x_grad))
+            )
+            feature_tangent = _masked(y_tangent, y)
+        encoding_grad = torch.zeros_like(encoding) if ctx.needs_input_grad[0] else None
         feature_grad: Optional = None
-        encoding_grad = _zeros(encoding, ctx.needs_input_grad[0])
         for k in reversed(range(len(layers))):
-            y, scale, _, _ = kept[k]
-            y_grad = of_y[k] if feature_grad is None else of_y[k].add_(_masked(feature_grad, y))
-            x_grad = _project(y_grad, y).mul_(scale).addcmul_(y, of_scale[k], value=-1)
-            found = _weight_grads(layers[k], F.relu(kept[k - 1][0]) if k else None, encoding, x_grad)
-            weights[k] = _sum(found, weights[k])
+            x_grad = of_x[k]
+            if feature_grad is not None:
+                x_grad = x_grad.add_(_normalized(_masked(feature_grad, values[k].y), values[k]))
+            _add_weight_grads(sums[k], F.relu(values[k - 1].y) if k else None, encoding, x_grad)
             feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
-        cotangent_grad = feature_tangent.sum(1, keepdim=True)
-        return encoding_grad, cotangent_grad, *(tensor for layer in weights for tensor in layer)
+        return encoding_grad, feature_tangent.sum(1, keepdim=True), *itertools.chain(*sums)
 
 
-def _forward(
-    encoding: Tensor, layers: Sequence[BackboneLayer], keep: bool = True
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The last feature, and (y, s) of every layer; with y overwritten where nothing is to be kept."""
+def _feature(encoding: Tensor, layers: Sequence[BackboneLayer]) -> Tensor:
     feature: Optional = None
-    kept = []
     for layer in layers:
-        x = _linear(layer, feature, encoding)
-        y, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
-        feature = F.relu(y, inplace=not keep)
-        if keep:
-            kept.append((y, scale))
-    return feature, kept
+        feature = _normalize(_linear(layer, feature, encoding)).y.relu_()
+    return feature
 
 
 def _linear(layer: BackboneLayer, feature: Optional, encoding: Tensor) -> Tensor:
-    x = encoding @ layer.encoding_weight
+    x = torch.bmm(encoding, layer.encoding_weight)
     return x if layer.feature_weight is None else x.baddbmm_(feature, layer.feature_weight)
 
 
-def _input_grads(layer: BackboneLayer, x_grad: Tensor, encoding_grad: Optional) -> tuple[Optional, Optional]:
-    """Of the feature, and of the encoding so far; None where there is no such input, or nobody asks."""
-    if encoding_grad is not None:
-        encoding_grad = encoding_grad.baddbmm_(x_grad, layer.encoding_weight.mT)
-    return None if layer.feature_weight is None else x_grad @ layer.feature_weight.mT, encoding_grad
+def _normalize(x: Tensor) -> _Values:
+    """y and s of x, whose mean is 0; x is overwritten on a CPU, whose kernel for layer norms is slower than these passes."""
+    if x.device.type != "cpu":
+        y, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
+        return _Values(y, scale)
+    variance = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+    scale = variance.add_(_EPS).rsqrt_()
+    return _Values(x.mul_(scale), scale)
 
 
-def _weight_grads(layer: BackboneLayer, feature: Optional, encoding: Tensor, x_grad: Tensor) -> BackboneLayer:
-    return BackboneLayer(None if layer.feature_weight is None else feature.mT @ x_grad, encoding.mT @ x_grad)
-
-
-def _sum(a: BackboneLayer, b: BackboneLayer) -> BackboneLayer:
-    both: list[Any] = [None if x is None else x + y for x, y in zip(a, b, strict=True)]
-    return BackboneLayer(*both)
-
-
-def _project(cotangent: Tensor, y: Tensor) -> Tensor:
-    """P(c): the normalisation's way back where mean is 0 and s is 1."""
-    mean, one = torch.zeros_like(y[..., :1]), torch.ones_like(y[..., :1])
-    return torch.ops.aten.native_layer_norm_backward(cotangent, y, y.shape[-1:], mean, one, None, None, [True, False, False])[0]
+def _normalized(cotangent: Tensor, values: _Values) -> Tensor:
+    """s P(c): the normalisation's way back, and, as it is its own transpose, a tangent's way there."""
+    y, scale = values
+    mean, one = torch.zeros_like(scale), torch.ones_like(scale)
+    grad = torch.ops.aten.native_layer_norm_backward(cotangent, y, y.shape[-1:], mean, one, None, None, [True, False, False])[0]
+    return grad.mul_(scale)
 
 
 def _masked(cotangent: Tensor, y: Tensor) -> Tensor:
@@ -163,8 +195,21 @@ def _masked(cotangent: Tensor, y: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(cotangent, y, 0)
 
 
-def _mean(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)[..., None] / a.shape[-1]
+def _input_grads(layer: BackboneLayer, x_grad: Tensor, encoding_grad: Optional) -> tuple[Optional, Optional]:
+    """Of the feature, and of the encoding so far; None where there is no such input, or nobody asks."""
+    if encoding_grad is not None:
+        encoding_grad = encoding_grad.baddbmm_(x_grad, layer.encoding_weight.mT)
+    return None if layer.feature_weight is None else torch.bmm(x_grad, layer.feature_weight.mT), encoding_grad
+
+
+def _add_weight_grads(sums: BackboneLayer, feature: Optional, encoding: Tensor, x_grad: Tensor) -> None:
+    if feature is not None:
+        sums.feature_weight.baddbmm_(feature.mT, x_grad)
+    sums.encoding_weight.baddbmm_(encoding.mT, x_grad)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
 
 
 def _check_order() -> None:
@@ -172,12 +217,9 @@ def _check_order() -> None:
         raise RuntimeError("Expected a first derivative of the field; for that of its gradient there is Field.gradient.")
 
 
-def _zeros(like: Tensor, needed: bool) -> Optional:
-    return torch.zeros_like(like) if needed else None
-
-
-def _parts(encoding: Tensor) -> Sequence[Tensor]:
-    return encoding.split(max(1, _CACHED // len(encoding)), 1) if encoding.device.type == "cpu" else [encoding]
+def _zeros(layer: BackboneLayer) -> BackboneLayer:
+    zeros: list[Any] = [None if weight is None else torch.zeros_like(weight) for weight in layer]
+    return BackboneLayer(*zeros)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -189,8 +231,13 @@ def _flat(layers: Sequence[BackboneLayer], dtype: torch.dtype) -> list[Tensor | 
 
 
 def _layers(weights: Sequence[Tensor | None]) -> list[BackboneLayer]:
-    return [BackboneLayer(*row) for row in _rows(weights, 2)]
+    return [BackboneLayer(*row) for row in rows(weights, 2)]
 
 
-def _rows(values: Sequence[Any], width: int) -> list[Sequence[Any]]:
+def _values(tensors: Sequence[Tensor]) -> list[_Values]:
+    return [_Values(*row) for row in rows(tensors, 2)]
+
+
+def rows(values: Sequence[Any], width: int) -> list[Sequence[Any]]:
+    """A flat list, `width` of it at a time."""
     return [values[i : i + width] for i in range(0, len(values), width)]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
+from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp, rows, tiles
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
-
-_CACHED = 2**11  # points of all objects, so that all that a loss keeps of a few layers stays close to the processor
 
 
 class Linear(NamedTuple):
@@ -69,14 +68,13 @@ class Field:
     """
 
     def __init__(self, layers: list[Linear], shape: FieldShape) -> None:
-        self.layers = layers
         self.shape = shape
         (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
-        self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1))]
+        self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1)).centered()]
         for bias, weight in rest:
             unseen = [] if shape.reinject else [bias.new_zeros(len(bias), shape.encoding_width, shape.width)]
             encoding_weight = torch.cat([weight[:, shape.width :], *unseen, bias], 1)
-            self.backbone.append(BackboneLayer(weight[:, : shape.width], encoding_weight))
+            self.backbone.append(BackboneLayer(weight[:, : shape.width], encoding_weight).centered())
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -95,7 +93,7 @@ class Field:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
         encoding = self._encode(points)
         encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
-        return encoding_vjp(encoding[..., :-1], encoding_grad[..., :-1], self.shape.num_frequencies, self.shape.frequency_scale)
+        return encoding_vjp(encoding, encoding_grad, self.shape.num_frequencies, self.shape.frequency_scale)
 
     def mean(
         self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
@@ -104,50 +102,58 @@ class Field:
 
         The gradient of each part is taken while its values are still in the processor's cache, and they are never all kept.
         """
-        if points.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        parts = tiles(points.detach())
+        if len(parts) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return loss(self, points)
-        parts = points.detach().split(max(1, _CACHED // len(points)), 1)
-        return _MeanByParts.apply(lambda layers, part: loss(type(self)(layers, self.shape), part), parts, *_flat(self.layers))
+        return _MeanByParts.apply(loss, self, parts, *self._tensors())
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
-        return type(self)([Linear(*(t.detach() for t in layer)) for layer in self.layers], self.shape)
+        return self._map(Tensor.detach)
 
     def __getitem__(self, objects: slice) -> Field:
         """The functions of some of the objects."""
-        return type(self)([Linear(*(t[objects] for t in layer)) for layer in self.layers], self.shape)
+        return self._map(lambda tensor: tensor[objects])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Field:
+        return self._with([change(tensor) for tensor in self._tensors()])
+
+    def _tensors(self) -> list[Tensor]:
+        """All weights, in the order that `_with` takes them in."""
+        _, *backbone = itertools.chain(*self.backbone)  # the first layer has no feature weight
+        return [*backbone, *self.sdf_head, *self.color_head]
+
+    def _with(self, tensors: Sequence[Tensor]) -> Field:
+        *backbone, sdf_head, color_head = rows([None, *tensors], 2)
+        field = copy.copy(self)
+        field.backbone = [BackboneLayer(*pair) for pair in backbone]
+        field.sdf_head, field.color_head = Linear(*sdf_head), Linear(*color_head)
+        return field
 
     def _encode(self, points: Tensor) -> Tensor:
         """The encoded points, with a 1 behind, as the backbone takes them."""
-        return F.pad(positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale), (0, 1), value=1.0)
+        return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale, homogeneous=True)
 
 
 class _MeanByParts(torch.autograd.Function):
     """The mean of a loss over parts, with the gradient of each taken at once."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Callable[..., Tensor], parts: Sequence[Tensor], *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, loss: Callable[..., Tensor], field: Field, parts: Sequence[Tensor], *weights: Tensor) -> Tensor:
         leaves = [weight.detach().requires_grad_() for weight in weights]
-        count, total = sum(part.shape[1] for part in parts), weights[0].new_zeros(())
-        grads: list[Tensor | None] = [None] * len(leaves)
+        field = field._with(leaves)
+        count, total = sum(part.shape[1] for part in parts), parts[0].new_zeros(())
+        sums: list[Tensor | None] = [None] * len(leaves)
         for part in parts:
             with torch.enable_grad():
-                value = loss(_layers(leaves), part) * (part.shape[1] / count)
+                value = loss(field, part) * (part.shape[1] / count)
             found = torch.autograd.grad(value, leaves, allow_unused=True)
-            grads = [new if old is None else old.add_(new) for old, new in zip(grads, found, strict=True)]
+            sums = [new if old is None else old.add_(new) for old, new in zip(sums, found, strict=True)]
             total += value.detach()
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(*sums)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if of_sum is None else grads[0] * of_sum for of_sum in ctx.saved_tensors)
-
-
-def _flat(layers: Sequence[Linear]) -> list[Tensor]:
-    return [tensor for layer in layers for tensor in layer]
-
-
-def _layers(weights: Sequence[Tensor]) -> list[Linear]:
-    return [Linear(*weights[i : i + 2]) for i in range(0, len(weights), 2)]
+        return None, None, None, *(None if of_sum is None else grads[0] * of_sum for of_sum in ctx.saved_tensors)

@@ -33,11 +33,15 @@ class Hypernetwork(nn.Module):
 
     def forward(self, latent: Float[Tensor, "b l"]) -> Field:
         """The implicit functions of every object in the batch."""
+        return Field(self.layers(latent), self.field)
+
+    def layers(self, latent: Float[Tensor, "b l"]) -> list[Linear]:
+        """Their linear layers, in the order of `FieldShape.layers`."""
         layers = []
         for branch, (inputs, outputs) in zip(self.branches, self.field.layers, strict=True):
             parameters = branch(latent).unflatten(-1, (inputs + 1, outputs))
             layers.append(Linear(bias=parameters[:, :1], weight=parameters[:, 1:]))
-        return Field(layers, self.field)
+        return layers
 
 
 def _branch(latent_dim: int, hidden_width: int, num_hidden: int, inputs: int, outputs: int) -> nn.Sequential:
