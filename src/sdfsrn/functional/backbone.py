@@ -23,7 +23,7 @@ from torch import Tensor
 
 Optional = Any  # a tensor, or None where there is no such input or nobody asks
 _EPS = 1e-5
-_TILE = 2**11  # points of all objects
+_TILE = 3 * 2**10  # points of all objects
 
 
 class BackboneLayer(NamedTuple):
@@ -99,7 +99,8 @@ class _Backbone(torch.autograd.Function):
             encoding_grad = torch.zeros_like(tile) if ctx.needs_input_grad[0] else None
             values = _values(kept)
             for k in reversed(range(len(layers))):
-                x_grad = _normalized(_masked(feature_grad, values[k].y), values[k])
+                y, scale = values[k]
+                x_grad = _projected(_masked(feature_grad, y, owned=k + 1 < len(layers)), y).mul_(scale)
                 _add_weight_grads(sums[k], F.relu(values[k - 1].y) if k else None, tile, x_grad)
                 feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
             encoding_grads.append(encoding_grad)
@@ -116,11 +117,13 @@ class _BackboneVJP(torch.autograd.Function):
             feature = F.relu(values[-1].y)
         feature_grad, encoding_grad = cotangent.expand_as(values[-1].y), torch.zeros_like(encoding)
         grads: list[Tensor] = []
-        for layer, (y, scale) in zip(reversed(layers), reversed(values), strict=True):
-            y_grad = _masked(feature_grad, y)
-            x_grad = _normalized(y_grad, _Values(y, scale))
-            feature_grad, encoding_grad = _input_grads(layer, x_grad, encoding_grad)
-            grads = [x_grad, _dot(y_grad, y), *grads]
+        for k in reversed(range(len(layers))):
+            y, scale = values[k]
+            y_grad = _masked(feature_grad, y, owned=k + 1 < len(layers))
+            dot = _dot(y_grad, y)
+            x_grad = y_grad.mul_(scale).addcmul_(y, dot * scale / -y.shape[-1])
+            feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
+            grads = [x_grad, dot, *grads]
         ctx.save_for_backward(encoding, *weights, *itertools.chain(*values), *grads)
         return encoding_grad
 
@@ -141,20 +144,18 @@ class _BackboneVJP(torch.autograd.Function):
         for layer, total, (y, scale), (x_grad, dot) in zip(layers, sums, values, grads, strict=True):
             _add_weight_grads(total, feature_tangent, tangents[0], x_grad)
             x_tangent = _linear(layer, feature_tangent, tangents[0])
-            y_tangent = _normalized(x_tangent, _Values(y, scale))
             factor = scale / -y.shape[-1]
-            of_x.append(
-                (y_tangent * (factor * dot))
-                .addcmul_(x_grad, factor * _dot(x_tangent, y))
-                .addcmul_(y, factor * _dot(x_tangent, x_grad))
-            )
-            feature_tangent = _masked(y_tangent, y)
+            along, turn = factor * _dot(x_tangent, y), factor * _dot(x_tangent, x_grad)
+            y_tangent = x_tangent.mul_(scale).addcmul_(y, along)
+            of_x.append((y_tangent * (factor * dot)).addcmul_(x_grad, along).addcmul_(y, turn))
+            feature_tangent = _masked(y_tangent, y)  # of_x is done with it
         encoding_grad = torch.zeros_like(encoding) if ctx.needs_input_grad[0] else None
         feature_grad: Optional = None
         for k in reversed(range(len(layers))):
             x_grad = of_x[k]
             if feature_grad is not None:
-                x_grad = x_grad.add_(_normalized(_masked(feature_grad, values[k].y), values[k]))
+                y, scale = values[k]
+                x_grad.addcmul_(_projected(_masked(feature_grad, y), y), scale)
             _add_weight_grads(sums[k], F.relu(values[k - 1].y) if k else None, encoding, x_grad)
             feature_grad, encoding_grad = _input_grads(layers[k], x_grad, encoding_grad)
         return encoding_grad, feature_tangent.sum(1, keepdim=True), *itertools.chain(*sums)
@@ -182,16 +183,16 @@ def _normalize(x: Tensor) -> _Values:
     return _Values(x.mul_(scale), scale)
 
 
-def _normalized(cotangent: Tensor, values: _Values) -> Tensor:
-    """s P(c): the normalisation's way back, and, as it is its own transpose, a tangent's way there."""
-    y, scale = values
-    mean, one = torch.zeros_like(scale), torch.ones_like(scale)
-    grad = torch.ops.aten.native_layer_norm_backward(cotangent, y, y.shape[-1:], mean, one, None, None, [True, False, False])[0]
-    return grad.mul_(scale)
+def _projected(cotangent: Tensor, y: Tensor) -> Tensor:
+    """P(c): the normalisation's way back where s is 1."""
+    mean, one = torch.zeros_like(y[..., :1]), torch.ones_like(y[..., :1])
+    return torch.ops.aten.native_layer_norm_backward(cotangent, y, y.shape[-1:], mean, one, None, None, [True, False, False])[0]
 
 
-def _masked(cotangent: Tensor, y: Tensor) -> Tensor:
-    """c where y > 0, else 0: the way back of max(0, y)."""
+def _masked(cotangent: Tensor, y: Tensor, owned: bool = True) -> Tensor:
+    """c where y > 0, else 0: the way back of max(0, y); c is overwritten if it is `owned`."""
+    if owned:
+        return torch.ops.aten.threshold_backward.grad_input(cotangent, y, 0, grad_input=cotangent)
     return torch.ops.aten.threshold_backward(cotangent, y, 0)
 
 

@@ -48,14 +48,10 @@ class _Encoding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, num_frequencies: int, frequency_scale: float, homogeneous: bool) -> Tensor:
         coordinates = points.movedim(-1, 0).contiguous()
-        encoding = points.new_ones(3 + 6 * num_frequencies + homogeneous, *points.shape[:-1])
-        encoding[:3] = coordinates
-        if num_frequencies > 0:
-            phase = coordinates * _frequencies(coordinates, num_frequencies, frequency_scale)
-            cos, sin = _waves(encoding, num_frequencies).unbind(1)
-            torch.cos(phase, out=cos)
-            torch.sin(phase, out=sin)
-        encoding = encoding.movedim(0, -1)
+        phase = coordinates * _frequencies(coordinates, num_frequencies, frequency_scale)
+        waves = torch.stack([phase.cos(), phase.sin()], 1).flatten(0, 2)
+        one = torch.ones_like(coordinates[:homogeneous])
+        encoding = torch.cat([coordinates, waves, one]).movedim(0, -1)
         ctx.save_for_backward(encoding)
         ctx.num_frequencies, ctx.frequency_scale = num_frequencies, frequency_scale
         return encoding
