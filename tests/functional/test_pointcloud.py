@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from sdfsrn.data.shapes import Shape, chair
 from sdfsrn.data.tracing import surface_points
+from sdfsrn.functional import pointcloud as module
 from sdfsrn.functional.pointcloud import Neighbours, chamfer_distance, icp, nearest_distance, rigid_motion
 
 DOUBLE = {"dtype": torch.double}
@@ -95,13 +96,17 @@ def test_neighbours_in_clouds_of_any_size_and_of_equal_points(n: int, k: int) ->
         assert index.shape == (n,)
 
 
-@pytest.mark.parametrize(("name", "most"), [("surface", 0.4), ("line", 0.6)])
-def test_few_pairs_are_compared(name: str, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, near = [], Neighbours._near
-    monkeypatch.setattr(Neighbours, "_near", lambda *args: compared.append(near(*args)) or compared[-1])
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_pair_is_compared_where_a_tree_would_nearly_do_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way gives the same."""
     target, source = clouds(name)
-    Neighbours(target)(source)
-    assert np.concatenate(compared).mean() < most
+    assert module._crowded(source, target) == ("surface" not in name and "origin" not in name)
+    neighbours = Neighbours(target)
+    distances = []
+    for answer in (False, True):
+        monkeypatch.setattr(module, "_crowded", lambda source, target, answer=answer: answer)
+        distances.append(neighbours(source)[0])
+    torch.testing.assert_close(*distances, rtol=1e-9, atol=1e-12)
 
 
 def random_motion(degrees: float = 20.0, length: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:

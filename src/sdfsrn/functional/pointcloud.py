@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 from torch import Tensor
 
-_SIZE = 32  # points of a block
-_GROUP = 64  # blocks of queries at a time
+_PROBES, _THINNED = 100, 1000  # points of either cloud that tell whether one is crowded as seen from the other
+_CROWD = 1 / 40  # of the target, from which on a matrix product is quicker than a k-d tree
+_PAIRS = {"cpu": 2**22, "cuda": 2**26}  # at a time
 
 
 class Registration(NamedTuple):
@@ -28,55 +29,40 @@ class Registration(NamedTuple):
 
 
 class Neighbours:
-    """The nearest of the target's points, for many queries: by blocks on the CPU, every pair (in chunks) on a GPU.
+    """The nearest of the target's points, for many queries: from a k-d tree on the CPU, from every pair on a GPU.
 
-    Both clouds are cut into blocks of near points, and only those blocks are compared, every pair of theirs, whose boxes are
-    no farther apart than the query's block may lie from its nearest points. A k-d tree answers one query after the other, and
-    takes long where many points are nearly equally far, as between a ball's centre and its surface. Compared in float64; the
-    answer does not depend on the number of cores.
+    A k-d tree looks at all points that are hardly farther away than the nearest, each at ten times the price of a pair in a
+    matrix product. Where those are many, as between the middle of a ball and its surface, every pair is compared there too.
+    Compared in float64; the answer does not depend on the number of cores.
     """
 
     def __init__(self, target: Float[Tensor, "k 3"]) -> None:
         self.target = target
-        if target.device.type == "cpu":
-            self._origin = target.double().mean(0).numpy()
-            self._index, points = _blocks(target.double().numpy() - self._origin)
-            self._low, self._high = points.min(1), points.max(1)
-            self._lifted = np.concatenate([-2 * points, np.square(points).sum(-1, keepdims=True)], -1)
+        self._tree = None if target.is_cuda else KDTree(target.cpu().double().numpy())
 
     def __call__(self, source: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
         """Distance to the nearest target point, and its index."""
-        if source.device.type != "cpu":
-            nearest = [_distances(part, self.target).min(-1) for part in source.split(4096)]
-            return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
-        index = torch.from_numpy(self._nearest(source.double().numpy() - self._origin))
+        if self._tree is None or _crowded(source, self.target):
+            index = _nearest_of_all(source, self.target)
+        else:
+            found = self._tree.query(source.cpu().double().numpy(), workers=torch.get_num_threads())
+            index = torch.from_numpy(found[1]).to(self.target.device)
         return torch.linalg.vector_norm(source - self.target[index], dim=-1), index
 
-    def _nearest(self, source: np.ndarray) -> np.ndarray:
-        """Indices of the least |x - y|^2 - |x|^2 = (x, 1) . (-2 y, |y|^2)."""
-        places, points = _blocks(source)
-        index = np.empty(len(source), np.int64)
-        for start in range(0, len(places), _GROUP):  # the tables of more blocks would not stay in the processor's cache
-            part = points[start : start + _GROUP]
-            query = np.concatenate([part, np.ones((*part.shape[:2], 1))], -1)
-            for place, block, near in zip(places[start : start + _GROUP], query, self._near(part, query), strict=True):
-                chosen = near.nonzero()[0]
-                nearest = (block @ self._lifted[chosen].reshape(-1, 4).T).argmin(-1)
-                index[place] = self._index[chosen].reshape(-1)[nearest]
-        return index
 
-    def _near(self, points: np.ndarray, query: np.ndarray) -> np.ndarray:
-        """Which target blocks (columns) may hold the nearest point of any in a query block (rows)."""
-        square = np.square(points).sum(-1)
-        first = (query[:, _SIZE // 2] @ self._lifted[:, _SIZE // 2].T).argmin(-1)
-        reach = ((query @ self._lifted[first].transpose(0, 2, 1)).min(-1) + square).max(-1)  # squared; it is no farther
-        low, high = points.min(1), points.max(1)
-        gap = np.zeros((len(points), len(self._low)))
-        for axis in range(3):
-            apart = np.maximum(self._low[:, axis] - high[:, axis, None], low[:, axis, None] - self._high[:, axis])
-            gap += np.square(apart.clip(0))
-        rounding = 1e-12 * (square.max() + self._lifted[..., 3].max())
-        return gap <= reach[:, None] + rounding
+def _crowded(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> bool:
+    """Of a thinned target, the points that are hardly farther than the nearest one are many, seen from some of the source."""
+    some, others = source[:: len(source) // _PROBES + 1], target[:: len(target) // _THINNED + 1]
+    distance = torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
+    return bool((distance <= 1.05 * distance.amin(-1, keepdim=True)).double().mean() > _CROWD)
+
+
+def _nearest_of_all(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Int[Tensor, " n"]:
+    """Indices of the least |x - y|^2 - |x|^2 = (x, 1) . (-2 y, |y|^2), about the target's centroid."""
+    x, y = (points.double() - target.double().mean(0) for points in (source, target))
+    query, key = F.pad(x, (0, 1), value=1.0), torch.cat([-2 * y, y.square().sum(-1, keepdim=True)], -1)
+    pairs = _PAIRS["cuda" if target.is_cuda else "cpu"]
+    return torch.cat([(part @ key.T).argmin(-1) for part in query.split(max(1, pairs // len(key)))])
 
 
 class Match(NamedTuple):
@@ -168,14 +154,3 @@ def rigid_motion(
     signs[2] = torch.det(vt.T @ u.T).sign()
     rotation = vt.T * signs @ u.T
     return rotation, goal - rotation @ center
-
-
-def _blocks(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (m, size) and coordinates (m, size, 3) of points that lie together; the last one is repeated to fill up."""
-    order = KDTree(points, _SIZE, compact_nodes=False).indices
-    index = np.pad(order, (0, -len(order) % _SIZE), mode="edge").reshape(-1, _SIZE)
-    return index, points[index]
-
-
-def _distances(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
-    return torch.cdist(source, target, compute_mode="donot_use_mm_for_euclid_dist")
