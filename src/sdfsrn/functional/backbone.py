@@ -12,8 +12,9 @@ there for the next one.
 
 from __future__ import annotations
 
+import collections
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -75,17 +76,9 @@ class _Values(NamedTuple):
 class _Backbone(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, encoding: Tensor, *weights: Tensor | None) -> Tensor:
-        layers, features = _layers(weights), []
-        kept: list[Tensor] = []
-        for tile in tiles(encoding):
-            feature: Optional = None
-            for layer in layers:
-                values = _normalize(_linear(layer, feature, tile))
-                feature = F.relu(values.y)
-                kept += values
-            features.append(feature)
-        ctx.save_for_backward(encoding, *weights, *kept)
-        return _joined(features)
+        values = [list(_upwards(tile, _layers(weights))) for tile in tiles(encoding)]
+        ctx.save_for_backward(encoding, *weights, *(tensor for each in values for layer in each for tensor in layer))
+        return _joined([F.relu(each[-1].y) for each in values])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -111,10 +104,7 @@ class _BackboneVJP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, encoding: Tensor, cotangent: Tensor, *weights: Tensor | None) -> Tensor:
         layers = _layers(weights)
-        values, feature = [], None
-        for layer in layers:
-            values.append(_normalize(_linear(layer, feature, encoding)))
-            feature = F.relu(values[-1].y)
+        values = list(_upwards(encoding, layers))
         feature_grad, encoding_grad = cotangent.expand_as(values[-1].y), torch.zeros_like(encoding)
         grads: list[Tensor] = []
         for k in reversed(range(len(layers))):
@@ -161,11 +151,17 @@ class _BackboneVJP(torch.autograd.Function):
         return encoding_grad, feature_tangent.sum(1, keepdim=True), *itertools.chain(*sums)
 
 
-def _feature(encoding: Tensor, layers: Sequence[BackboneLayer]) -> Tensor:
-    feature: Optional = None
+def _upwards(encoding: Tensor, layers: Sequence[BackboneLayer], keep: bool = True) -> Iterator[_Values]:
+    """Layer after layer, of one tile; a layer's y is overwritten by the next one unless it is to be kept."""
+    values: Optional = None
     for layer in layers:
-        feature = _normalize(_linear(layer, feature, encoding)).y.relu_()
-    return feature
+        values = _normalize(_linear(layer, values and F.relu(values.y, inplace=not keep), encoding))
+        yield values
+
+
+def _feature(encoding: Tensor, layers: Sequence[BackboneLayer]) -> Tensor:
+    """The feature after the last layer, of one tile of which nothing is kept."""
+    return collections.deque(_upwards(encoding, layers, keep=False), 1)[0].y.relu_()
 
 
 def _linear(layer: BackboneLayer, feature: Optional, encoding: Tensor) -> Tensor:
