@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 from torch import Tensor
 
-_PROBES, _THINNED = 100, 1000  # points of either cloud that tell whether one is crowded as seen from the other
-_CROWD = 1 / 40  # of the target, from which on a matrix product is quicker than a k-d tree
-_PAIRS = {"cpu": 2**22, "cuda": 2**26}  # at a time
+_LEAF = 48  # points of a k-d tree's leaf; with scipy's 10 a search takes up to twice as long
 
 
 class Registration(NamedTuple):
@@ -29,40 +26,32 @@ class Registration(NamedTuple):
 
 
 class Neighbours:
-    """The nearest of the target's points, for many queries: from a k-d tree on the CPU, from every pair on a GPU.
+    """The nearest of the target's points, for many queries: a k-d tree on the CPU, every pair on a GPU.
 
-    A k-d tree looks at all points that are hardly farther away than the nearest, each at ten times the price of a pair in a
-    matrix product. Where those are many, as between the middle of a ball and its surface, every pair is compared there too.
-    Compared in float64; the answer does not depend on the number of cores.
+    The tree compares in float64, on all of torch's threads; its answer does not depend on their number. It is slowest, some
+    4 ns a pair, where it has to look at all points, as between the middle of a ball and its surface.
     """
 
     def __init__(self, target: Float[Tensor, "k 3"]) -> None:
         self.target = target
-        self._tree = None if target.is_cuda else KDTree(target.cpu().double().numpy())
+        self._tree = None if target.is_cuda else KDTree(target.cpu().double().numpy(), _LEAF)
 
     def __call__(self, source: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
         """Distance to the nearest target point, and its index."""
-        if self._tree is None or _crowded(source, self.target):
-            index = _nearest_of_all(source, self.target)
-        else:
-            found = self._tree.query(source.cpu().double().numpy(), workers=torch.get_num_threads())
-            index = torch.from_numpy(found[1]).to(self.target.device)
+        if self._tree is None:
+            return nearest_of_all(source, self.target)
+        found = self._tree.query(source.cpu().double().numpy(), workers=torch.get_num_threads())
+        index = torch.from_numpy(found[1]).to(self.target.device)
         return torch.linalg.vector_norm(source - self.target[index], dim=-1), index
 
 
-def _crowded(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> bool:
-    """Of a thinned target, the points that are hardly farther than the nearest one are many, seen from some of the source."""
-    some, others = source[:: len(source) // _PROBES + 1], target[:: len(target) // _THINNED + 1]
-    distance = torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
-    return bool((distance <= 1.05 * distance.amin(-1, keepdim=True)).double().mean() > _CROWD)
-
-
-def _nearest_of_all(source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"]) -> Int[Tensor, " n"]:
-    """Indices of the least |x - y|^2 - |x|^2 = (x, 1) . (-2 y, |y|^2), about the target's centroid."""
-    x, y = (points.double() - target.double().mean(0) for points in (source, target))
-    query, key = F.pad(x, (0, 1), value=1.0), torch.cat([-2 * y, y.square().sum(-1, keepdim=True)], -1)
-    pairs = _PAIRS["cuda" if target.is_cuda else "cpu"]
-    return torch.cat([(part @ key.T).argmin(-1) for part in query.split(max(1, pairs // len(key)))])
+def nearest_of_all(
+    source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"], queries: int = 4096
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """`Neighbours` from the distances of every pair, of some `queries` at a time."""
+    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    nearest = [torch.cdist(part, target, **exact).min(-1) for part in source.split(queries)]
+    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
 class Match(NamedTuple):
