@@ -49,8 +49,8 @@ def nearest_of_all(
     source: Float[Tensor, "n 3"], target: Float[Tensor, "k 3"], queries: int = 4096
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """`Neighbours` from the distances of every pair, of some `queries` at a time."""
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    nearest = [torch.cdist(part, target, **exact).min(-1) for part in source.split(queries)]
+    exact = "donot_use_mm_for_euclid_dist"
+    nearest = [torch.cdist(part, target, compute_mode=exact).min(-1) for part in source.split(queries)]
     return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
