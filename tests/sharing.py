@@ -21,6 +21,7 @@ from sdfsrn.cli import build, config_folder
 from sdfsrn.data import collate_views
 from sdfsrn.models import Field
 from sdfsrn.structures import March, Views
+from tiny import MODEL, PICTURES
 
 TOGETHER = 8
 VALIDATED = (3, 1)  # objects: more and fewer than processes
@@ -32,18 +33,11 @@ VARIANTS = {
     "fsdp": ["strategy=fsdp", "trainer=gpu"],
 }
 TINY = [
+    *PICTURES,
+    *MODEL,
     "data.num_objects=10",
     "data.num_eval_objects=3",
     "data.shapes.views_per_object=2",
-    "data.shapes.image_size=24",
-    "data.num_rays=48",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.num_hidden=1",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
-    "model.validation.resolution=12",
-    "model.validation.num_points=200",
     "trainer=cpu",
     "trainer.max_steps=20",
     "trainer.log_every_n_steps=1",

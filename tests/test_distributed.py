@@ -20,22 +20,17 @@ from torch import nn
 from sdfsrn.cli import build, config_folder
 from sdfsrn.data.datamodule import Share
 from sdfsrn.functional import losses
+from tiny import MODEL, PICTURES
 
 SCRIPT = pathlib.Path(__file__).with_name("sharing.py")
 TINY = [
+    *PICTURES,
+    *MODEL,
     "data.num_objects=4",
     "data.num_eval_objects=3",
     "data.val_objects=3",
     "data.shapes.views_per_object=2",
-    "data.shapes.image_size=24",
     "data.batch_size=2",
-    "data.num_rays=48",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
-    "model.validation.resolution=12",
-    "model.validation.num_points=200",
     "callbacks.pretraining.iterations=100",
     "callbacks.pretraining.num_points=512",
     "trainer=cpu",

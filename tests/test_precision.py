@@ -15,21 +15,15 @@ from sdfsrn import SDFSRN
 from sdfsrn.cli import build, config_folder
 from sdfsrn.data import collate_views
 from sdfsrn.structures import Views
+from tiny import MODEL, PICTURES
 
 TINY = [
+    *PICTURES,
+    *MODEL,
     "data.num_objects=4",
     "data.num_eval_objects=1",
     "data.shapes.views_per_object=1",
-    "data.shapes.image_size=24",
     "data.batch_size=4",
-    "data.num_rays=48",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.num_hidden=1",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
-    "model.validation.resolution=12",
-    "model.validation.num_points=200",
     "trainer=cpu",
     "trainer.max_steps=2",
     "trainer.val_check_interval=1",

@@ -28,9 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 from sdfsrn.cli import config_folder, read_checkpoint, user_message
 from sdfsrn.signals import SIGNALS
 from sdfsrn.train import train
+from tiny import MODEL
 
 STEPS = 11  # three and a half epochs of three batches
 TINY = [
+    *MODEL,
     "data.num_objects=6",
     "data.num_eval_objects=2",
     "data.shapes.views_per_object=2",
@@ -39,13 +41,6 @@ TINY = [
     "data.num_rays=32",
     "data.jitter=true",
     "data.scale_jitter=0.2",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.num_hidden=1",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
-    "model.validation.resolution=12",
-    "model.validation.num_points=200",
     "callbacks.pretraining.iterations=20",
     "callbacks.pretraining.num_points=64",
     "callbacks.pictures=null",

@@ -15,19 +15,15 @@ import pytest
 
 from sdfsrn.cli import read_checkpoint
 from sdfsrn.signals import SIGNALS, leaving, requeue
+from tiny import MODEL, PICTURES
 
 TINY = [
+    *PICTURES,
+    *MODEL,
     "data.num_objects=4",
     "data.num_eval_objects=1",
     "data.shapes.views_per_object=1",
-    "data.shapes.image_size=24",
     "data.batch_size=4",
-    "data.num_rays=48",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.num_hidden=1",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
     "callbacks.pretraining.num_points=64",
     "callbacks.pictures=null",
     "trainer=cpu",

@@ -21,24 +21,16 @@ from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from wandb.wandb_agent import Agent
 
 from sdfsrn.cli import command, config_folder
+from tiny import MODEL, PICTURES, PRETRAINING
 
 TINY = [
+    *PICTURES,
+    *MODEL,
+    *PRETRAINING,
     "data.num_objects=4",
     "data.num_eval_objects=1",
     "data.shapes.views_per_object=1",
-    "data.shapes.image_size=24",
     "data.batch_size=4",
-    "data.num_rays=48",
-    "model.hypernetwork.hidden_width=16",
-    "model.hypernetwork.num_hidden=1",
-    "model.hypernetwork.field.width=16",
-    "model.encoder.latent_dim=16",
-    "model.losses.terms.eikonal.num_points=32",
-    "model.validation.resolution=12",
-    "model.validation.num_points=200",
-    "callbacks.pretraining.iterations=300",
-    "callbacks.pretraining.num_points=256",
-    "callbacks.pretraining.learning_rate=1e-2",
     "callbacks.pictures=null",
     "trainer.accelerator=cpu",
     "trainer.max_steps=2",
