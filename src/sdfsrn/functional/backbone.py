@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -62,8 +63,9 @@ def backbone_vjp(
 
 
 def tiles(points: Float[Tensor, "b n ..."]) -> Sequence[Float[Tensor, "b m ..."]]:
-    """A few points at a time on a CPU, elsewhere all of them."""
-    return points.split(max(1, _TILE // len(points)), 1) if points.device.type == "cpu" else [points]
+    """Equal parts of a few points on a CPU, elsewhere all of them."""
+    objects, count = points.shape[:2]
+    return points.chunk(max(1, math.ceil(objects * count / _TILE)), 1) if points.device.type == "cpu" else [points]
 
 
 class _Values(NamedTuple):
