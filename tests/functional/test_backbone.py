@@ -96,12 +96,12 @@ def test_one_tensor_a_layer_is_kept() -> None:
 
 
 def test_precision_is_that_of_the_points_under_autocast() -> None:
-    layers = [BackboneLayer(*(t if t is None else t.float() for t in layer)) for layer in random_layers([6, 6])]
+    layers = [layer.map(torch.Tensor.float) for layer in random_layers([6, 6])]
     encoding = torch.randn(COUNT, 4, ENCODING)
     expected = backbone(encoding, layers), backbone_vjp(encoding, torch.ones(COUNT, 1, 6), layers)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = backbone(encoding, layers), backbone_vjp(encoding, torch.ones(COUNT, 1, 6), layers)
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
-    half = [BackboneLayer(*(t if t is None else t.bfloat16() for t in layer)) for layer in layers]
+    half = [layer.map(torch.Tensor.bfloat16) for layer in layers]
     assert backbone(encoding, half).dtype == torch.float32

@@ -15,7 +15,7 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,8 +39,12 @@ class BackboneLayer(NamedTuple):
 
     def centered(self) -> BackboneLayer:
         """The layer that gives x - mean(x) over channels, as `backbone` takes it."""
-        centered: list[Any] = [None if w is None else w - w.mean(-1, keepdim=True) for w in self]
-        return BackboneLayer(*centered)
+        return self.map(lambda weight: weight - weight.mean(-1, keepdim=True))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> BackboneLayer:
+        """The layer with changed weights."""
+        changed: list[Any] = [None if weight is None else change(weight) for weight in self]
+        return BackboneLayer(*changed)
 
 
 def backbone(encoding: Float[Tensor, "b n e"], layers: Sequence[BackboneLayer]) -> Float[Tensor, "b n c"]:
@@ -89,7 +93,7 @@ class _Backbone(torch.autograd.Function):
         count = len(ctx.needs_input_grad) - 1
         layers = _layers(rest[:count])
         encoding_grads: list[Any] = []
-        sums = [_zeros(layer) for layer in layers]
+        sums = [layer.map(torch.zeros_like) for layer in layers]
         for tile, feature_grad, kept in zip(tiles(encoding), tiles(grads[0]), rows(rest[count:], 2 * len(layers)), strict=True):
             encoding_grad = torch.zeros_like(tile) if ctx.needs_input_grad[0] else None
             values = _values(kept)
@@ -131,7 +135,7 @@ class _BackboneVJP(torch.autograd.Function):
         count = len(ctx.needs_input_grad) - 2
         layers, rest = _layers(rest[:count]), rest[count:]
         values, grads = _values(rest[: len(rest) // 2]), rows(rest[len(rest) // 2 :], 2)
-        sums, of_x = [_zeros(layer) for layer in layers], []
+        sums, of_x = [layer.map(torch.zeros_like) for layer in layers], []
         feature_tangent: Optional = None
         for layer, total, (y, scale), (x_grad, dot) in zip(layers, sums, values, grads, strict=True):
             _add_weight_grads(total, feature_tangent, tangents[0], x_grad)
@@ -216,17 +220,12 @@ def _check_order() -> None:
         raise RuntimeError("Expected a first derivative of the field; for that of its gradient there is Field.gradient.")
 
 
-def _zeros(layer: BackboneLayer) -> BackboneLayer:
-    zeros: list[Any] = [None if weight is None else torch.zeros_like(weight) for weight in layer]
-    return BackboneLayer(*zeros)
-
-
 def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 def _flat(layers: Sequence[BackboneLayer], dtype: torch.dtype) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.to(dtype) for layer in layers for tensor in layer]
+    return [*itertools.chain(*(layer.map(lambda weight: weight.to(dtype)) for layer in layers))]
 
 
 def _layers(weights: Sequence[Tensor | None]) -> list[BackboneLayer]:

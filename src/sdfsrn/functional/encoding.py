@@ -34,8 +34,6 @@ def encoding_vjp(
 ) -> Float[Tensor, "*n 3"]:
     """J^T v for the Jacobian J of gamma at the points whose `encoding` is given (d cos = -sin, d sin = cos: no new sines)."""
     encoding, cotangent = encoding.movedim(-1, 0), cotangent.movedim(-1, 0).contiguous()
-    if num_frequencies == 0:
-        return cotangent[:3].movedim(0, -1)
     cos, sin = _waves(encoding, num_frequencies).unbind(1)
     v_cos, v_sin = _waves(cotangent, num_frequencies).unbind(1)
     frequency = _frequencies(encoding, num_frequencies, frequency_scale)
