@@ -62,25 +62,29 @@ class Run:
     def _whole(self) -> list[Any]:
         """All records, once the last is there: W&B's own process writes a moment longer than the run lasts."""
         for _ in range(300):
-            records = list(self._records())
+            records = list(_records(self.path.read_bytes()))
             if any(record.WhichOneof("record_type") == "exit" for record in records):
                 return records
             time.sleep(0.1)
         raise TimeoutError(f"The run in {self.path} has not ended.")
 
-    def _records(self) -> Iterator[Any]:
-        from wandb.proto.wandb_internal_pb2 import Record
 
-        data, at, content = self.path.read_bytes(), 7, b""
-        while at + 7 <= len(data):
-            if 32768 - at % 32768 < 7:  # no header fits into the rest of the block
-                at += 32768 - at % 32768
-                continue
-            _, length, part = struct.unpack("<IHB", data[at : at + 7])  # part: 1 the whole, 2 first, 3 middle, 4 last
-            content = (content if part in (3, 4) else b"") + data[at + 7 : at + 7 + length]
-            at += 7 + length
-            if part in (1, 4):
-                yield Record.FromString(content)
+def _records(data: bytes) -> Iterator[Any]:
+    """Those that are whole: of the last one, a file that is being written may hold only a part."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    at, content = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # no header fits into the rest of the block
+            at += 32768 - at % 32768
+            continue
+        _, length, part = struct.unpack("<IHB", data[at : at + 7])  # part: 1 the whole, 2 first, 3 middle, 4 last
+        start, at = at + 7, at + 7 + length
+        if at > len(data):
+            return
+        content = (content if part in (3, 4) else b"") + data[start:at]
+        if part in (1, 4):
+            yield Record.FromString(content)
 
 
 def _items(items: Any) -> dict[str, Any]:
@@ -197,6 +201,18 @@ def test_the_run_is_over_when_training_is(run: Run) -> None:
 
     assert wandb.run is None
     assert run.exit_codes == [0]
+
+
+def test_a_file_that_is_being_written_is_read_as_far_as_it_goes(run: Run) -> None:
+    data = run.path.read_bytes()
+    everything = list(_records(data))
+    lengths = []
+    for end in range(7, len(data), len(data) // 100):
+        records = list(_records(data[:end]))
+        assert records == everything[: len(records)]
+        lengths.append(len(records))
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 10
 
 
 def test_resuming_goes_on_with_the_run(run: Run, folder: pathlib.Path) -> None:
