@@ -51,8 +51,13 @@ class Views(NamedTuple):
     inside: Bool[Tensor, "b r"]  # the pixel belongs to the silhouette
     distance: Float[Tensor, "b r"]  # D(u) to the silhouette's outline, from both sides, in units of the image plane
     weight: Float[Tensor, "b r"]  # w(u) = 1 / D(u), finite
+    area: Float[Tensor, "b r"]  # of the picture that the ray stands for, in r-ths of it; 1 where rays are uniform
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
+
+    def ray_weight(self, importance: bool) -> Float[Tensor, "b r"]:
+        """w(u), or 1, times the area: with it, a mean over the rays is one over the pictures."""
+        return self.weight * self.area if importance else self.area
 
 
 class March(NamedTuple):

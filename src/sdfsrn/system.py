@@ -88,7 +88,8 @@ class SDFSRN(pl.LightningModule):
         with _full_precision(views.image):
             loss, terms = self.losses(field, march, views)
         crossed = (march.sdf > 0).any(-1) & (march.sdf < 0).any(-1)
-        hit = (crossed & views.inside).sum() / views.inside.sum().clamp(min=1)
+        silhouette = views.area * views.inside
+        hit = (crossed * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
         values = {"loss": loss, "hit": hit, **terms}
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)

@@ -75,6 +75,7 @@ def random_views(camera: type, count: int, rays: int) -> Views:
         inside=torch.rand(count, rays) > 0.5,
         distance=distance,
         weight=1 / distance,
+        area=0.5 + torch.rand(count, rays, **double),
         points=torch.zeros(count, 0, 3, **double),
         index=torch.arange(count),
     )

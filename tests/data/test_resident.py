@@ -66,6 +66,22 @@ def test_batches_are_those_of_the_samples(kind: type, options: dict) -> None:
         torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("scale_jitter", [0.0, 0.2])
+def test_rays_near_the_outline_are_those_of_the_samples(scale_jitter: float) -> None:
+    """All but a few that lie, to rounding, where one pixel's share ends."""
+    options = {"scale_jitter": scale_jitter, "outline_rays": 0.6, "checked": True}
+    dataset = ViewsDataset(PreloadedSource(Blobs(PerspectiveCamera), "blobs"), 200, **options)
+    recipes, pictures = Recipes(dataset, 24 * 32), ResidentPictures(dataset, CPU)
+    draws = [Draw(i % 5, i) for i in range(30)]
+    ours = pictures.views(Recipe.collate([recipes[draw] for draw in draws]))
+    theirs = collate_views([dataset[draw] for draw in draws])
+    same = torch.isclose(ours.uv, theirs.uv, rtol=1e-5, atol=1e-6).all(-1)
+    assert (~same).sum() <= 3
+    assert ours.area.std() > 0.3
+    for name in ("color", "distance", "weight", "area"):
+        torch.testing.assert_close(getattr(ours, name)[same], getattr(theirs, name)[same], rtol=1e-4, atol=1e-5)
+
+
 def test_a_picture_that_zoom_would_spoil_stays_as_it_is() -> None:
     source = Blobs(PerspectiveCamera, 1)
     coverage = np.pad(np.ones((22, 30), np.float32), 1)
@@ -107,7 +123,7 @@ def test_every_order_of_changes_is_the_samples() -> None:
 
 def test_nothing_leaves_the_device() -> None:
     """On the meta device, which knows no values: nothing is read back, and nothing is made elsewhere."""
-    options = {"jitter": True, "scale_jitter": 0.2}
+    options = {"jitter": True, "scale_jitter": 0.2, "outline_rays": 0.5}
     dataset = ViewsDataset(PreloadedSource(Blobs(PerspectiveCamera), "blobs"), 64, checked=True, **options)
     meta = torch.device("meta")
     recipe = Recipe.collate([Recipes(dataset, 24 * 32)[Draw(i, i)] for i in range(3)])

@@ -167,10 +167,11 @@ def test_all_rays_come_row_by_row_and_some_are_a_random_part() -> None:
     assert torch.equal(whole.inside.view(24, 32), torch.from_numpy(picture.coverage >= 0.5))
     dataset = ViewsDataset(Memory([picture]), num_rays=100)
     some, other = dataset[0], dataset[0]
-    assert len(some.uv.unique(dim=0)) == 100
     assert not torch.equal(some.uv, other.uv)
     where = torch.cdist(some.uv, whole.uv).argmin(-1)
-    for name in ("uv", "color", "inside", "distance", "weight"):
+    assert ((where + 1) * 100 > torch.arange(100) * 768).all()  # one in each hundredth of the picture
+    assert (where * 100 < torch.arange(1, 101) * 768).all()
+    for name in ("uv", "color", "inside", "distance", "weight", "area"):
         assert torch.equal(getattr(some, name), getattr(whole, name)[where])
     assert torch.equal(some.image, whole.image)
 
@@ -184,6 +185,36 @@ def test_every_pixel_has_the_same_chance() -> None:
     assert len(counts) == 48
     assert counts.min() > 60
     assert counts.max() < 145
+
+
+@pytest.mark.parametrize("camera", [PerspectiveCamera, OrthographicCamera])
+def test_rays_near_the_outline_are_more_and_stand_for_less(camera: type) -> None:
+    picture = disc(camera, 24, 0.4, (0.1, 0))
+    whole = ViewsDataset(Memory([picture]))[0]
+    dataset = ViewsDataset(Memory([picture]), num_rays=60, outline_rays=0.75)
+    samples = collate_views([dataset[0] for _ in range(300)])
+    part = 0.25 + 0.75 * samples.weight / whole.weight.mean()
+    torch.testing.assert_close(samples.area, 1 / part)
+    near = 2 * min(pixel_size(picture))
+    assert (samples.distance < near).float().mean() > 1.5 * (whole.distance < near).float().mean()
+    for name in ("color", "distance", "inside", "weight"):
+        value, expected = getattr(samples, name).double(), getattr(whole, name).double().mean(0)
+        area = samples.area[..., None] if name == "color" else samples.area
+        found = (value * area).mean(1)
+        error = found.std(0) / 300**0.5
+        assert ((found.mean(0) - expected).abs() <= 4 * error + 1e-6).all(), name
+
+
+def test_all_rays_are_uniform() -> None:
+    whole = ViewsDataset(Memory([random_picture(PerspectiveCamera)]), outline_rays=0.5)[0]
+    assert (whole.area == 1).all()
+    assert len(whole.uv.unique(dim=0)) == 768
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_rays_is_less_than_all(share: float) -> None:
+    with pytest.raises(ValueError, match="outline_rays of at least 0 and less than 1"):
+        ViewsDataset(Memory([random_picture(PerspectiveCamera)]), num_rays=8, outline_rays=share)
 
 
 def test_more_rays_than_pixels() -> None:

@@ -80,8 +80,10 @@ def test_occupancy_of_a_confident_right_answer_costs_nothing() -> None:
 
 def test_color_eikonal_and_sphere_losses() -> None:
     x, y = torch.randn(2, 2, 5, 3, dtype=torch.double)
-    flat = list(zip(x.flatten().tolist(), y.flatten().tolist(), strict=True))
-    assert losses.color_loss(x, y).item() == pytest.approx(sum((a - b) ** 2 for a, b in flat) / len(flat))
+    weight = torch.rand(2, 5, dtype=torch.double)
+    flat = list(zip(*(t.flatten().tolist() for t in (x, y, weight[..., None].expand(2, 5, 3))), strict=True))
+    expected = sum(w * (a - b) ** 2 for a, b, w in flat) / sum(w for *_, w in flat)
+    assert losses.color_loss(x, y, weight).item() == pytest.approx(expected)
     norms = [math.dist(p, (0, 0, 0)) for p in x.flatten(0, 1).tolist()]
     assert losses.eikonal_loss(x).item() == pytest.approx(sum((n - 1) ** 2 for n in norms) / len(norms))
     sdf = torch.randn(2, 5, dtype=torch.double)

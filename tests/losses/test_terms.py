@@ -33,6 +33,7 @@ def batch(request: pytest.FixtureRequest) -> Batch:
         inside=torch.rand(B, R) > 0.5,
         distance=distance,
         weight=1 / distance,
+        area=0.2 + torch.rand(B, R),
         points=torch.zeros(B, 0, 3),
         index=torch.arange(B),
     )
@@ -47,7 +48,7 @@ def test_silhouette_term_is_equation_4_ray_by_ray(batch: Batch, importance: bool
     above = below = 0.0
     for i in range(B):
         for j in torch.nonzero(~views.inside[i])[:, 0].tolist():
-            weight = 1 / views.distance[i, j].item() if importance else 1.0
+            weight = views.area[i, j].item() * (1 / views.distance[i, j].item() if importance else 1.0)
             below += weight
             for draw in uniform[i, j].tolist():
                 z = torch.full((1, 1), 1.5 + 2 * draw)
@@ -65,21 +66,22 @@ def test_occupancy_terms_are_cross_entropies(batch: Batch) -> None:
     depth = 1 + uniform
     sdf = field.sdf(views.camera.rays(views.uv).at_many(depth).flatten(1, 2)).view(B, R, 5)
     empty = F.binary_cross_entropy(torch.sigmoid(-sdf), torch.zeros_like(sdf), reduction="none").mean(-1)
-    weight = views.weight * ~views.inside
+    weight = views.weight * views.area * ~views.inside
     expected = (weight * empty).sum() / weight.sum()
     torch.testing.assert_close(SilhouetteLoss(1, 2, occupancy=True)(field, march, views, uniform), expected, **close)
     last = F.binary_cross_entropy_with_logits(-march.sdf[..., -1], views.inside.float(), reduction="none")
-    expected = (views.weight * last).sum() / views.weight.sum()
+    weight = views.weight * views.area
+    expected = (weight * last).sum() / weight.sum()
     torch.testing.assert_close(RaySurfaceLoss(occupancy=True)(field, march, views), expected, rtol=1e-4, atol=1e-6)
     free = -torch.log(1 - torch.sigmoid(-march.sdf[..., :-1])).mean(-1)
-    expected = (views.weight * free).sum() / views.weight.sum()
+    expected = (weight * free).sum() / weight.sum()
     torch.testing.assert_close(RayFreeLoss(occupancy=True)(field, march, views), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("importance", [True, False])
 def test_ray_terms_look_at_the_right_points(batch: Batch, importance: bool) -> None:
     field, march, views = batch
-    weight = views.weight if importance else torch.ones(B, R)
+    weight = views.area * (views.weight if importance else 1)
     for separate in (False, True):
         expected = losses.ray_surface_loss(march.sdf[..., S - 1], weight, views.inside, 0.02, separate)
         ours = RaySurfaceLoss(0.02, importance=importance, separate=separate)(field, march, views)
@@ -95,7 +97,24 @@ def test_importance_matters(batch: Batch) -> None:
 
 def test_color_term_counts_every_ray(batch: Batch) -> None:
     _, march, views = batch
-    torch.testing.assert_close(ColorLoss()(*batch), (march.color - views.color).square().mean())
+    expected = ((march.color - views.color).square().mean(-1) * views.area).sum() / views.area.sum()
+    torch.testing.assert_close(ColorLoss()(*batch), expected)
+
+
+@pytest.mark.parametrize("term", [SilhouetteLoss(1, 2, num_samples=1), RaySurfaceLoss(), RayFreeLoss(), ColorLoss()], ids=str)
+def test_a_ray_may_be_two_that_share_its_area(batch: Batch, term: torch.nn.Module) -> None:
+    field, march, views = batch
+
+    def twice(value: torch.Tensor) -> torch.Tensor:
+        return torch.cat([value, value], 1)
+
+    names = ("uv", "color", "inside", "distance", "weight", "area")
+    halves = views._replace(**{name: twice(getattr(views, name)) for name in names})
+    halves = halves._replace(area=halves.area / 2)
+    uniform = {"uniform": torch.rand(B, R, 1)} if isinstance(term, SilhouetteLoss) else {}
+    expected = term(field, march, views, **uniform)
+    uniform = {name: twice(value) for name, value in uniform.items()}
+    torch.testing.assert_close(term(field, March(*map(twice, march)), halves, **uniform), expected)
 
 
 def test_eikonal_term_is_equation_10_at_points_of_the_cube(batch: Batch) -> None:

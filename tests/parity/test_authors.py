@@ -55,6 +55,7 @@ class Recording:
             inside=data["mask"].flatten(1)[rows, keep] > 0.5,
             distance=distance,
             weight=importance_weight(distance, 1e-8),
+            area=torch.ones_like(distance),
             points=torch.zeros(b, 0, 3),
             index=torch.arange(b),
         )

@@ -193,7 +193,7 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
     others, `samples`.
     """
     source = PreloadedSource(build(config["pictures"]), "train")
-    augmented = {name: config["data"][name] for name in ("jitter", "scale_jitter")}
+    augmented = {name: config["data"][name] for name in ("jitter", "scale_jitter", "outline_rays")}
     dataset = ViewsDataset(source, config["num_rays"], checked=True, **augmented)
     pictures = ResidentPictures(dataset, device)
     recipes = Recipes(dataset, pictures.height * pictures.width)

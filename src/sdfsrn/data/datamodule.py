@@ -29,6 +29,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
     Args:
         batch_size: pictures a training batch of each process; an incomplete last one is dropped.
         num_rays: random rays a training picture.
+        outline_rays: share of them that is drawn near the outline, see `ray_density`.
         num_workers: loader processes; 0 loads in the main one.
         jitter: colour jitter in training.
         background: colour behind objects, in [-1, 1].
@@ -51,12 +52,14 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         scale_jitter: float = 0.0,
         packed: str | None = None,
         resident: bool = True,
+        outline_rays: float = 0.0,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_rays < 1:
             raise ValueError(f"Expected positive data.batch_size and data.num_rays, got {batch_size} and {num_rays}.")
         self.batch_size = batch_size
         self.num_rays = num_rays
+        self.outline_rays = outline_rays
         self.num_workers = num_workers
         self.jitter = jitter
         self.scale_jitter = scale_jitter
@@ -92,6 +95,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
                 jitter=self.jitter and train,
                 scale_jitter=self.scale_jitter if train else 0.0,
                 checked=self.preload,
+                outline_rays=self.outline_rays,
             )
         return self._datasets[split]
 

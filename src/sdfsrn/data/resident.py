@@ -18,6 +18,7 @@ from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.sampling import Draw, sample_generator
 from sdfsrn.data.views import Augmentation, ViewsDataset, resampling
 from sdfsrn.functional.camera import pixel_centers
+from sdfsrn.functional.pixels import draw_pixels, ray_density
 from sdfsrn.functional.silhouette import importance_weight
 from sdfsrn.structures import Views
 
@@ -79,15 +80,23 @@ class ResidentPictures:
         image = coverage[:, None] * (color * 2 - 1) + (1 - coverage[:, None]) * dataset.background
         focal = camera.intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
         size = 2 / (focal * focal.new_tensor([self.width, self.height]))  # of a pixel, along a row and a column
-        inside, distance = outline_distance(coverage, size, chance.pixels)
+        smallest = size.amin(1, keepdim=True) / 2
+        density = coverage.new_ones(len(image), self.height * self.width)
+        if dataset.outline_rays:
+            everywhere = torch.arange(density.shape[1], device=self.device).expand(len(image), -1)
+            weight = importance_weight(outline_distance(coverage, size, everywhere)[1], smallest)
+            density = ray_density(weight, dataset.outline_rays)
+        pixels = draw_pixels(density, chance.uniform())
+        inside, distance = outline_distance(coverage, size, pixels)
         views = Views(
             image=image,
             camera=camera,
-            uv=camera.image_plane(self.centers[chance.pixels]),
-            color=image.flatten(2).gather(2, chance.pixels[:, None].expand(-1, 3, -1)).mT.contiguous(),
+            uv=camera.image_plane(self.centers[pixels]),
+            color=image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).mT.contiguous(),
             inside=inside,
             distance=distance,
-            weight=importance_weight(distance, size.amin(1, keepdim=True) / 2),
+            weight=importance_weight(distance, smallest),
+            area=1 / density.gather(1, pixels),
             points=image.new_zeros(len(image), 0, 3),
             index=recipe.picture,
         )

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from sdfsrn.data.jitter import jitter, random_changes
 from sdfsrn.data.sampling import Draw, run_seed, sample_generator
 from sdfsrn.functional.camera import Camera, pixel_centers
+from sdfsrn.functional.pixels import draw_pixels, ray_density
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
 from sdfsrn.structures import Views
 
@@ -71,10 +72,14 @@ def known_shape(source: Source) -> KnownShape:
 class Augmentation(NamedTuple):
     """What is random in a sample; stacked, in a batch."""
 
-    pixels: Tensor  # (r,) int64, row by row
+    place: Tensor  # (r,) int32, of `draw_pixels`, in 2^-31
     zoom: Tensor  # () factor, 1 without scale jitter
     factors: Tensor  # (4,) of `jitter`
     order: Tensor  # (4,) of `jitter`
+
+    def uniform(self) -> Tensor:
+        """`place` in [0, 1)."""
+        return self.place.to(widest(self.place.device)) / 2**31
 
 
 class ViewsDataset(Dataset[Views]):
@@ -84,7 +89,8 @@ class ViewsDataset(Dataset[Views]):
 
     Args:
         source: the split.
-        num_rays: random pixels a sample, without replacement; None takes all, row by row.
+        num_rays: random pixels a sample, see `draw_pixels`; None takes all, row by row.
+        outline_rays: share of them that is drawn in proportion to 1 / D(u), see `ray_density`.
         background: colour behind the object, in [-1, 1].
         jitter: random brightness, contrast and saturation (20 %) and hue (all). Appendix B.1, arXiv:2010.10505.
         scale_jitter: pictures are enlarged by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2.
@@ -99,7 +105,10 @@ class ViewsDataset(Dataset[Views]):
         jitter: bool = False,
         scale_jitter: float = 0.0,
         checked: bool = False,
+        outline_rays: float = 0.0,
     ) -> None:
+        if not 0 <= outline_rays < 1:
+            raise ValueError(f"Expected data.outline_rays of at least 0 and less than 1, got {outline_rays}.")
         if not 0 <= scale_jitter < 1:
             raise ValueError(f"Expected data.scale_jitter of at least 0 and less than 1, got {scale_jitter}.")
         self.source = source
@@ -108,6 +117,7 @@ class ViewsDataset(Dataset[Views]):
         self.jitter = jitter
         self.scale_jitter = scale_jitter
         self.checked = checked
+        self.outline_rays = outline_rays if num_rays else 0.0
         self.seed = run_seed()
 
     def __len__(self) -> int:
@@ -129,7 +139,12 @@ class ViewsDataset(Dataset[Views]):
             picture = _rescaled(picture, float(chance.zoom))
         colored = functools.partial(jitter, factors=chance.factors.tolist(), order=chance.order.tolist())
         image = composite(picture, self.background, colored if self.jitter else None)
-        keep = chance.pixels
+        smallest = min(pixel_size(picture)) / 2
+        density = torch.ones(height * width)
+        if self.outline_rays:
+            everywhere = torch.from_numpy(outline_distance(picture)[1]).flatten()
+            density = ray_density(importance_weight(everywhere, smallest), self.outline_rays)
+        keep = draw_pixels(density, chance.uniform())
         inside, distance = (torch.from_numpy(array) for array in outline_distance(picture, keep.numpy()))
         return Views(
             image=image,
@@ -138,7 +153,8 @@ class ViewsDataset(Dataset[Views]):
             color=image.flatten(1)[:, keep].T.contiguous(),
             inside=inside,
             distance=distance,
-            weight=importance_weight(distance, min(pixel_size(picture)) / 2),
+            weight=importance_weight(distance, smallest),
+            area=1 / density[keep],
             points=points,
             index=torch.tensor(index),
         )
@@ -151,8 +167,13 @@ class ViewsDataset(Dataset[Views]):
         """
         zoom = 1 + self.scale_jitter * (2 * torch.rand((), generator=random) - 1) if self.scale_jitter else torch.ones(())
         factors, order = random_changes(random) if self.jitter else (torch.zeros(4), torch.arange(4))
-        pixels = torch.arange(count) if self.num_rays is None else _random_pixels(count, self.num_rays, random)
-        return Augmentation(pixels, zoom, factors, order)
+        if self.num_rays is None:
+            place = torch.full((count,), 2**30, dtype=torch.int32)
+        elif self.num_rays <= count:
+            place = torch.randint(2**31 - 1, (self.num_rays,), generator=random, dtype=torch.int32)
+        else:
+            raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {self.num_rays}.")
+        return Augmentation(place, zoom, factors, order)
 
 
 def composite(picture: Picture, background: float = 1.0, jitter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -257,7 +278,7 @@ def _rescaled(picture: Picture, factor: float) -> Picture:
 
 def resampling(size: int, factor: Float[Tensor, "*b"]) -> Float[Tensor, "*b new old"]:
     """Weights of pixels along an axis: triangles about as wide as two pixels, old or new, whichever are larger."""
-    factor = factor.to(torch.float if factor.device.type == "mps" else torch.double)[..., None, None]
+    factor = factor.to(widest(factor.device))[..., None, None]
     place = torch.arange(size, device=factor.device, dtype=factor.dtype)
     position = (place[:, None] + 0.5 - size / 2) / factor + size / 2 - 0.5
     reach = (1 / factor).clamp(min=1)
@@ -267,12 +288,11 @@ def resampling(size: int, factor: Float[Tensor, "*b"]) -> Float[Tensor, "*b new 
     return (weight / total).float()
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The most precise floating point that a device has."""
+    return torch.float if device.type == "mps" else torch.double
+
+
 @functools.lru_cache(maxsize=8)
 def _centers(height: int, width: int) -> Tensor:
     return pixel_centers(height, width)
-
-
-def _random_pixels(count: int, num_rays: int, random: torch.Generator | None) -> Tensor:
-    if num_rays > count:
-        raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {num_rays}.")
-    return torch.randperm(count, generator=random)[:num_rays]

@@ -1,6 +1,7 @@
 """The losses of the paper, one equation a function. All are means, so that no weight depends on the number of rays.
 
-Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), or ones; `inside` marks silhouette pixels.
+Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), or 1, times the part of the picture that the ray
+stands for; `inside` marks silhouette pixels.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def ray_free_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed, margin: fl
     return weighted_mean(F.relu(margin - visited_sdf).mean(-1), weight)
 
 
-def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"]) -> Float[Tensor, ""]:
+def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"], weight: Rayed) -> Float[Tensor, ""]:
     """L_RGB = |I^(u) - I(u)|^2, the mean over rays and channels. Eq. (8), arXiv:2010.10505."""
-    return F.mse_loss(rendered, color)
+    return weighted_mean((rendered - color).square().mean(-1), weight)
 
 
 def eikonal_loss(gradient: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:

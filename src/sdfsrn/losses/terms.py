@@ -36,7 +36,7 @@ class SilhouetteLoss(nn.Module):
             uniform = torch.rand(*views.distance.shape, self.num_samples, device=views.uv.device)
         depth = self.near + uniform * (self.far - self.near)
         sdf = field.sdf(views.camera.rays(views.uv).at_many(depth).flatten(1, 2)).view_as(depth)
-        weight = views.weight if self.importance else torch.ones_like(views.weight)
+        weight = views.ray_weight(self.importance)
         if self.occupancy:
             return losses.free_occupancy_loss(sdf, weight, views.inside)
         bound = views.camera.lower_bound(depth, views.uv, views.distance)
@@ -59,7 +59,7 @@ class RaySurfaceLoss(nn.Module):
 
     def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
         """One number for the batch."""
-        weight = views.weight if self.importance else torch.ones_like(views.weight)
+        weight = views.ray_weight(self.importance)
         if self.occupancy:
             return losses.surface_occupancy_loss(march.sdf[..., -1], weight, views.inside)
         return losses.ray_surface_loss(march.sdf[..., -1], weight, views.inside, self.margin, self.separate)
@@ -80,7 +80,7 @@ class RayFreeLoss(nn.Module):
 
     def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
         """One number for the batch."""
-        weight = views.weight if self.importance else torch.ones_like(views.weight)
+        weight = views.ray_weight(self.importance)
         if self.occupancy:
             return losses.visited_occupancy_loss(march.sdf[..., :-1], weight)
         return losses.ray_free_loss(march.sdf[..., :-1], weight, self.margin)
@@ -91,7 +91,7 @@ class ColorLoss(nn.Module):
 
     def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
         """One number for the batch."""
-        return losses.color_loss(march.color, views.color)
+        return losses.color_loss(march.color, views.color, views.ray_weight(importance=False))
 
 
 class EikonalLoss(nn.Module):
