@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from sdfsrn import Protocol, baselines
-from sdfsrn.data.views import Picture
+from sdfsrn.data.source import Picture
 from sdfsrn.evaluation import _clouds, mesh_pictures
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.functional.surface import contains

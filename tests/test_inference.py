@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from sdfsrn.cli import build, config_folder
-from sdfsrn.data.views import Picture, ViewsDataset, collate_views
+from sdfsrn.data.source import Picture
+from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.inference import network_input, read_picture, refine, square
 from sdfsrn.reconstruct import find_pictures, pair_masks

@@ -9,8 +9,8 @@ import torch
 import trimesh
 
 from sdfsrn import Protocol
+from sdfsrn.data.source import Picture
 from sdfsrn.data.synthetic import SyntheticSource
-from sdfsrn.data.views import Picture
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.measuring import Cloud, Truth, depth_error, measure, metric_names, read_truth
 from sdfsrn.meshes import sample_surface

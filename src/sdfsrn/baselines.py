@@ -11,7 +11,7 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.data.views import Picture
+from sdfsrn.data.source import Picture
 from sdfsrn.functional.isosurface import marching_cubes, sdf_grid
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.measuring import Cloud

@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from sdfsrn.cli import build, command, load_model, load_protocol, pick_device
-from sdfsrn.data.views import Picture
+from sdfsrn.data.source import Picture
 from sdfsrn.files import png_bytes, write_atomically
 from sdfsrn.inference import network_input, read_picture, reconstruct
 from sdfsrn.meshes import write_mesh

@@ -28,7 +28,8 @@ from tqdm import tqdm
 from sdfsrn import baselines
 from sdfsrn.callbacks.pictures import HEADINGS, view_pictures
 from sdfsrn.data.preload import PreloadedSource
-from sdfsrn.data.views import ViewsDataset, collate_views, known_shape
+from sdfsrn.data.source import known_shape
+from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.files import write_atomically
 from sdfsrn.measuring import Cloud, Measurement, Prediction, Truth, measure, metric_names, read_truth
 from sdfsrn.meshes import write_mesh

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sdfsrn.data.views import Picture, composite, resize
+from sdfsrn.data.resizing import resize
+from sdfsrn.data.source import Picture
+from sdfsrn.data.views import composite
 from sdfsrn.files import read_picture as read_picture_file
 from sdfsrn.functional.camera import OrthographicCamera
 from sdfsrn.models.field import Field

@@ -12,7 +12,7 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.data.views import Picture, Source, known_shape
+from sdfsrn.data.source import Picture, Source, known_shape
 from sdfsrn.functional.alignment import Affine
 from sdfsrn.functional.camera import Camera
 from sdfsrn.functional.pointcloud import match

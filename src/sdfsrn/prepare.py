@@ -16,7 +16,7 @@ from sdfsrn.data import ShapeNetDataModule, ViewsDataModule
 from sdfsrn.data.export import export_folder
 from sdfsrn.data.inspection import contact_sheet, inspect
 from sdfsrn.data.models import render_models
-from sdfsrn.data.views import Source
+from sdfsrn.data.source import Source
 from sdfsrn.files import write_atomically
 
 log = logging.getLogger(__name__)

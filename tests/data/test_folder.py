@@ -15,7 +15,8 @@ from PIL import Image
 
 from sdfsrn.data.conventions import CAD_TO_WORLD, pascal3d_rotation
 from sdfsrn.data.folder import FolderSource
-from sdfsrn.data.views import ViewsDataset, check_picture
+from sdfsrn.data.source import check_picture
+from sdfsrn.data.views import ViewsDataset
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 
 POINTS = {"red": np.array([0.3, 0.2, -0.1]), "green": np.array([-0.25, -0.1, 0.3])}  # in the convention's world

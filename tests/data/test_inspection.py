@@ -11,7 +11,7 @@ import torch
 
 from sdfsrn.data.inspection import ALARM, AXES, DOTS, ORANGE, OUTLINE, contact_sheet, find_faults, inspect, part_outside
 from sdfsrn.data.shapenet import ShapeNetSource
-from sdfsrn.data.views import Picture
+from sdfsrn.data.source import Picture
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera
 
 SIZE = 64

@@ -21,7 +21,8 @@ from sdfsrn.data.conventions import CAD_TO_WORLD
 from sdfsrn.data.pascal3d import Pascal3DDataModule, Pascal3DSource, weak_perspective, window
 from sdfsrn.data.pascal3d_release import CLASSES, Pascal3DRelease, Record, Viewpoint, describe, projection
 from sdfsrn.data.shapenet import ShapeNetDataModule
-from sdfsrn.data.views import ViewsDataset, check_picture, collate_views
+from sdfsrn.data.source import check_picture
+from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.files import npz_bytes
 from sdfsrn.meshes import read_mesh, sample_surface
 

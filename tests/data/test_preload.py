@@ -10,7 +10,8 @@ from PIL import Image
 from sdfsrn.data import ShapeNetDataModule
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.shapenet import ShapeNetSource
-from sdfsrn.data.views import Picture, ViewsDataset, outline_distance
+from sdfsrn.data.source import Picture
+from sdfsrn.data.views import ViewsDataset, outline_distance
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 
 

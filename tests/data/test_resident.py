@@ -14,7 +14,8 @@ from sdfsrn.data import resident
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.sampling import Draw
-from sdfsrn.data.views import Picture, ViewsDataset, collate_views
+from sdfsrn.data.source import Picture
+from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 
 CPU = torch.device("cpu")

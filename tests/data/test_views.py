@@ -5,91 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy.spatial import KDTree
 
+from scenes import CAMERAS, DOUBLE, Memory, covered, disc, random_picture, scene
 from sdfsrn.data.shapenet import ShapeNetSource
-from sdfsrn.data.views import (
-    Picture,
-    ViewsDataset,
-    check_picture,
-    collate_views,
-    composite,
-    outline_distance,
-    pixel_size,
-    resize,
-    zoom,
-)
-from sdfsrn.functional import primitives
+from sdfsrn.data.source import Picture
+from sdfsrn.data.views import ViewsDataset, collate_views, composite, outline_distance, pixel_size
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform
-
-CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
-DOUBLE = {"dtype": torch.double}
-
-
-def scene(x: torch.Tensor) -> torch.Tensor:
-    """A ball, a box off the centre and a thin rod, exact outside."""
-
-    def at(*place: float) -> torch.Tensor:
-        return x - torch.tensor(place, dtype=x.dtype)
-
-    half = torch.tensor([0.3, 0.12, 0.2], dtype=x.dtype)
-    ball = primitives.sphere(at(0.1, 0.3, -0.2), torch.tensor(0.25, dtype=x.dtype))
-    box = primitives.box(at(0.25, -0.2, 0.1), half)
-    rod = primitives.capsule(at(-0.3, 0.0, 0.2), torch.tensor(0.35, dtype=x.dtype), torch.tensor(0.012, dtype=x.dtype))
-    return primitives.union(ball, box, rod)
-
-
-def covered(camera, uv: torch.Tensor, reach: float = 0.0) -> torch.Tensor:
-    """Whether the lines of sight through (n, 2) image-plane points come within `reach` of the scene: sphere tracing."""
-    rays = camera.rays(uv[None])
-    length = rays.direction.norm(dim=-1)
-    depth, hit = torch.full_like(length, 0.3), torch.zeros_like(length, dtype=torch.bool)
-    for _ in range(60):
-        sdf = scene(rays.at(depth))
-        hit |= sdf < reach + 1e-4
-        depth = depth + torch.where(hit, 0.0, sdf - reach).clamp(min=1e-4) / length
-    return hit[0]
-
-
-def random_picture(kind: type, size: tuple[int, int] = (24, 32)) -> Picture:
-    """The scene, its coverage counted at 4 x 4 points a pixel and at least 1 / 255 wherever it may touch one."""
-    height, width = size
-    rotation = torch.linalg.qr(torch.randn(3, 3, **DOUBLE)).Q
-    rotation = rotation * torch.det(rotation)
-    translation = torch.tensor([0.1, -0.1, 2.0 + torch.rand(()).item()], **DOUBLE)
-    intrinsics = torch.eye(3, **DOUBLE)
-    intrinsics[0, 0], intrinsics[1, 1] = (2.2, 1.7) if kind is PerspectiveCamera else (0.9, 0.75)
-    intrinsics[:2, 2] = torch.randn(2, **DOUBLE) / 10
-    pose = torch.cat([rotation, translation[:, None]], -1)
-    batch = kind(pose[None], intrinsics[None])
-    fine = covered(batch, batch.image_plane(pixel_centers(4 * height, 4 * width, **DOUBLE)[None])[0])
-    coverage = F.avg_pool2d(fine.view(1, 1, 4 * height, 4 * width).double(), 4)[0, 0]
-    half = math.hypot(1 / (height * intrinsics[1, 1]), 1 / (width * intrinsics[0, 0]))
-    reach = half * (translation[2].item() + 1 if kind is PerspectiveCamera else 1)  # to a pixel's corner, at the back
-    centers = batch.image_plane(pixel_centers(height, width, **DOUBLE)[None])[0]
-    touched = covered(batch, centers, reach).view(height, width)
-    coverage = torch.where(touched, coverage.clamp(min=1 / 255), coverage)
-    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Picture(image, coverage.float().numpy(), kind(pose.float(), intrinsics.float()))
-
-
-class Memory:
-    """A source of pictures held in a list."""
-
-    def __init__(self, pictures: list[Picture], points: int = 0) -> None:
-        self.pictures, self.count = pictures, points
-        self.names = [f"picture {i}" for i in range(len(pictures))]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def picture(self, index: int) -> Picture:
-        return self.pictures[index]
-
-    def points(self, index: int) -> np.ndarray:
-        return np.ones((self.count * index, 3), np.float32)
 
 
 @CAMERAS
@@ -243,82 +166,6 @@ def test_composite_blends_over_the_background_and_jitters_the_object_alone() -> 
     assert one.max() <= 1
 
 
-ZOOMS = pytest.mark.parametrize("factor", [0.8, 0.93, 1.13, 1.2])
-
-
-@ZOOMS
-@CAMERAS
-def test_the_bound_holds_in_a_zoomed_picture(kind: type, factor: float) -> None:
-    """The true scene against the zoomed camera, as large as that camera's world has it; nothing of it is cut off."""
-    checked = 0
-    for _ in range(4):
-        picture = random_picture(kind)
-        if picture.coverage[[0, 1, 2, -3, -2, -1]].any() or picture.coverage[:, [0, 1, 2, 3, -4, -3, -2, -1]].any():
-            continue  # would grow over the border
-        zoomed = zoom(picture, factor)
-        views = collate_views([ViewsDataset(Memory([zoomed]))[0]])
-        size = factor if kind is OrthographicCamera else 1.0
-        depth = 0.3 + 4 * torch.rand(1, views.uv.shape[1], 20)
-        true = size * scene(views.camera.rays(views.uv).at_many(depth) / size)
-        bound = views.camera.lower_bound(depth, views.uv, views.distance)
-        free = torch.from_numpy(zoomed.coverage == 0).view(1, -1)
-        assert (bound <= true + 1e-5)[free].all()
-        assert (bound > 0)[free].all()
-        checked += 20 * int(free.sum())
-    assert checked > 5_000
-
-
-def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> Picture:
-    """A disc on the screen, its coverage counted at 8 x 8 points a pixel; where it is not, colours are others."""
-    points = pixel_centers(8 * size, 8 * size, **DOUBLE) - torch.tensor(at, **DOUBLE)
-    fine = (points.norm(dim=-1) < radius).view(1, 1, 8 * size, 8 * size).double()
-    coverage = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
-    image = np.where(coverage[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
-    return Picture(image, coverage, kind(torch.eye(3, 4), torch.eye(3)))
-
-
-@ZOOMS
-@CAMERAS
-def test_a_zoomed_disc_is_the_larger_disc_farther_out(kind: type, factor: float) -> None:
-    picture = zoom(disc(kind, 64, 0.4, (0.25, -0.1)), factor)
-    expected = disc(kind, 64, 0.4 * factor, (0.25 * factor, -0.1 * factor))
-    inside = expected.coverage >= 0.5
-    assert np.abs(picture.coverage - expected.coverage).mean() < 0.006
-    assert ((picture.coverage >= 0.5) != inside).mean() < 0.002
-    assert (picture.coverage[expected.coverage > 0] > 0).all()
-    assert picture.coverage.sum() == pytest.approx(expected.coverage.sum(), rel=2e-3)
-    assert (np.abs(picture.image[picture.coverage > 0].astype(int) - [200, 100, 50]) <= 1).all()
-    assert (picture.image[picture.coverage == 0] == 255).all()
-    assert picture.image.shape == (64, 64, 3)
-    assert picture.image.dtype == np.uint8
-
-
-def test_zoom_by_one_is_nothing_and_a_revealed_border_is_free() -> None:
-    picture = random_picture(PerspectiveCamera)
-    same = zoom(picture, 1.0)
-    np.testing.assert_allclose(same.coverage, picture.coverage, atol=1e-6)
-    assert np.array_equal(same.image[picture.coverage > 0], picture.image[picture.coverage > 0])
-    assert all(torch.equal(a, b) for a, b in zip(same.camera, picture.camera, strict=True))
-    small = zoom(picture._replace(coverage=np.ones((24, 32), np.float32)), 0.5)
-    np.testing.assert_allclose(small.coverage[8:-8, 10:-10], 1, atol=1e-6)
-    assert small.coverage.sum() == pytest.approx(24 * 32 / 4, rel=1e-5)
-    assert (small.coverage[:4] == 0).all()
-    assert (small.image[:4] == 255).all()
-
-
-def test_nothing_thin_is_lost_by_shrinking() -> None:
-    """Every old pixel that is covered alone touches all the new pixels it overlaps."""
-    for place in range(24):
-        coverage = np.zeros((24, 24), np.float32)
-        coverage[place, 23 - place] = 0.01
-        picture = disc(PerspectiveCamera, 24, 0.4, (0, 0))._replace(coverage=coverage)
-        for factor in (0.8, 0.87, 1.1):
-            low, high = ((np.array([place, place + 1]) - 12) * factor + 12).clip(0, 24)
-            rows = slice(int(low + 1e-6), int(np.ceil(high - 1e-6)))
-            touched = zoom(picture, factor).coverage > 0
-            assert touched[rows, ::-1][:, rows].all()
-
-
 def test_scale_jitter_is_uniform_and_stays_with_what_can_be_used() -> None:
     picture = disc(PerspectiveCamera, 16, 0.4, (0, 0))
     dataset = ViewsDataset(Memory([picture]), num_rays=1, scale_jitter=0.2)
@@ -347,55 +194,6 @@ def test_collating_pads_clouds_with_nan_and_stacks_the_rest() -> None:
     assert {t.dtype for t in (batch.image, batch.uv, batch.color, batch.distance, batch.weight)} == {torch.float32}
     torch.testing.assert_close(batch.uv[1], dataset[1].uv)
     assert collate_views([dataset[0]]).points.shape == (1, 0, 3)
-
-
-def spoil(**changes) -> Picture:
-    picture = random_picture(PerspectiveCamera, (6, 8))
-    camera = PerspectiveCamera(*(t.clone() for t in picture.camera))
-    for name, change in changes.items():
-        if name in camera._fields:
-            change(getattr(camera, name))
-    return picture._replace(camera=camera, **{k: v for k, v in changes.items() if k in ("image", "coverage")})
-
-
-@pytest.mark.parametrize(
-    ("picture", "reason"),
-    [
-        (lambda: spoil(coverage=np.zeros((6, 8), np.float32)), "is empty"),
-        (lambda: spoil(coverage=np.full((6, 8), 0.4, np.float32)), "is empty"),
-        (lambda: spoil(coverage=np.ones((6, 8), np.float32)), "covers the whole image"),
-        (lambda: spoil(coverage=np.eye(8, dtype=np.float32)), "of one size"),
-        (lambda: spoil(image=np.zeros((6, 8, 4), np.uint8)), "RGB"),
-        (lambda: spoil(world_to_camera=lambda t: t[0].fill_(torch.nan)), r"finite.*world_to_camera"),
-        (lambda: spoil(intrinsics=lambda t: t[0].fill_(torch.inf)), r"finite.*intrinsics"),
-        (lambda: spoil(world_to_camera=lambda t: t[0].neg_()), "rotation"),
-        (lambda: spoil(world_to_camera=lambda t: t[:, :3].mul_(2)), "rotation"),
-        (lambda: spoil(intrinsics=lambda t: t[1, 1].neg_()), "focal"),
-        (lambda: spoil(intrinsics=lambda t: t[0, 1].fill_(0.5)), "skew|intrinsics"),
-    ],
-)
-def test_a_picture_that_cannot_be_used_is_named(picture, reason: str) -> None:
-    good = random_picture(PerspectiveCamera, (6, 8))
-    check_picture(good._replace(coverage=np.eye(6, 8, dtype=np.float32)), "good.png")
-    spoilt = picture()
-    if np.unique(spoilt.coverage).size != 1 and spoilt.coverage.shape == (6, 8):
-        spoilt = spoilt._replace(coverage=np.eye(6, 8, dtype=np.float32))
-    with pytest.raises(ValueError, match=reason) as caught:
-        check_picture(spoilt, "bad.png")
-    assert "bad.png" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("size", [8, 16, 40, 64])
-def test_resizing_keeps_the_objects_colour_and_its_share(size: int) -> None:
-    coverage = np.zeros((40, 40), np.float32)
-    coverage[10:30, 12:33] = 1
-    image = np.where(coverage[..., None] > 0, [200, 100, 50], 0).astype(np.uint8)  # black background
-    color, share = resize(image, coverage, size)
-    assert color.shape == (size, size, 3)
-    assert color.dtype == np.uint8
-    assert share.mean() == pytest.approx(coverage.mean(), rel=0.04)  # pools overlap where the ratio is no integer
-    assert (np.abs(color[share > 0.01].astype(int) - [200, 100, 50]) <= 1).all()
 
 
 def test_real_airplanes_project_into_their_masks(airplanes) -> None:

@@ -4,8 +4,9 @@ from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.folder import FolderDataModule, FolderSource
 from sdfsrn.data.pascal3d import Pascal3DDataModule, Pascal3DSource
 from sdfsrn.data.shapenet import ShapeNetDataModule, ShapeNetSource
+from sdfsrn.data.source import Picture, Source
 from sdfsrn.data.synthetic import SyntheticDataModule, SyntheticSource
-from sdfsrn.data.views import Picture, Source, ViewsDataset, collate_views
+from sdfsrn.data.views import ViewsDataset, collate_views
 
 __all__ = [
     "FolderDataModule",

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from sdfsrn.data.preload import PreloadedSource
 from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.sampling import Position, StepSampler, run_seed
-from sdfsrn.data.views import Source, ViewsDataset, collate_views
+from sdfsrn.data.source import Source
+from sdfsrn.data.views import ViewsDataset, collate_views
 from sdfsrn.signals import outlive
 from sdfsrn.structures import Views
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdfsrn.data.conventions import PROJECTIONS, matrices_from_camera
-from sdfsrn.data.views import Source
+from sdfsrn.data.source import Source
 from sdfsrn.files import npz_bytes, png_bytes, write_atomically
 
 COLUMNS = ("image", "split", "shape", "world_to_camera", "intrinsics", "projection", "convention")

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from sdfsrn.data.conventions import CONVENTIONS, crop_camera
 from sdfsrn.data.cropping import Box, crop_square, object_box
 from sdfsrn.data.datamodule import ViewsDataModule
+from sdfsrn.data.source import SPLITS, KnownShape, Picture
 from sdfsrn.data.table import Record, collect, read_table
-from sdfsrn.data.views import SPLITS, KnownShape, Picture
 from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.surface import contains
 from sdfsrn.meshes import read_mesh, sample_surface

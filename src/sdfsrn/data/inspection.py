@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from tqdm import tqdm
 
 from sdfsrn.data.cropping import object_box
-from sdfsrn.data.views import Picture, Source, check_picture
+from sdfsrn.data.source import Picture, Source, check_picture
 from sdfsrn.functional.camera import Camera
 from sdfsrn.pictures import short_name
 

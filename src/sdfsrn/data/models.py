@@ -15,7 +15,7 @@ import torch
 import trimesh
 
 from sdfsrn.data.shapenet import DISTANCE, ELEVATION, FOCAL, SYNSETS
-from sdfsrn.data.views import SPLITS, Picture, check_picture
+from sdfsrn.data.source import SPLITS, Picture, check_picture
 from sdfsrn.files import npz_bytes, png_bytes, write_atomically
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.meshes import READABLE, read_mesh

@@ -14,7 +14,7 @@ from sdfsrn.data.conventions import CAD_TO_WORLD, STANDING, pascal3d_rotation
 from sdfsrn.data.cropping import crop_square
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.pascal3d_release import LISTS, Pascal3DRelease, Viewpoint, describe
-from sdfsrn.data.views import KnownShape, Picture
+from sdfsrn.data.source import KnownShape, Picture
 from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.camera import OrthographicCamera
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from sdfsrn.data.views import KnownShape, Picture, Source, check_picture, known_shape
+from sdfsrn.data.source import KnownShape, Picture, Source, check_picture, known_shape
 from sdfsrn.functional.camera import Camera
 
 VERSION = 1  # raise it when the same pictures are packed differently

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, default_collate
 
 from sdfsrn.data.jitter import LUMA, hue
 from sdfsrn.data.preload import PreloadedSource
+from sdfsrn.data.resizing import resampling
 from sdfsrn.data.sampling import Draw, sample_generator
-from sdfsrn.data.views import Augmentation, ViewsDataset, resampling
+from sdfsrn.data.views import Augmentation, ViewsDataset
 from sdfsrn.functional.camera import pixel_centers
 from sdfsrn.functional.pixels import draw_pixels, ray_density
 from sdfsrn.functional.silhouette import importance_weight
@@ -120,7 +121,7 @@ def jitter(
 
 
 def zoom(layers: Float[Tensor, "b 4 h w"], factor: Float[Tensor, " b"]) -> Float[Tensor, "b 4 h w"]:
-    """`sdfsrn.data.views.zoom`, of every picture (colours and coverage in [0, 1]) by its own factor."""
+    """`sdfsrn.data.resizing.zoom`, of every picture (colours and coverage in [0, 1]) by its own factor."""
     coverage = layers[:, 3:]
     weighted = torch.cat([layers[:, :3] * coverage, coverage], 1)
     rows, columns = (resampling(size, factor)[:, None] for size in layers.shape[2:])

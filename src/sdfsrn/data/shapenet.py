@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sdfsrn.data.datamodule import ViewsDataModule
-from sdfsrn.data.views import KnownShape, Picture
+from sdfsrn.data.source import KnownShape, Picture
 from sdfsrn.files import check_points, read_npz, read_picture
 from sdfsrn.functional.camera import PerspectiveCamera
 

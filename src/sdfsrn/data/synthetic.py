@@ -17,8 +17,8 @@ from rich.progress import track
 from sdfsrn.data.datamodule import ViewsDataModule
 from sdfsrn.data.shapenet import DISTANCE, ELEVATION, FOCAL
 from sdfsrn.data.shapes import Shape, airplane, car, chair
+from sdfsrn.data.source import SPLITS, KnownShape, Picture
 from sdfsrn.data.tracing import render, surface_points
-from sdfsrn.data.views import SPLITS, KnownShape, Picture
 from sdfsrn.files import npz_bytes, read_npz, write_atomically
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 

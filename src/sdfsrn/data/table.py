@@ -15,7 +15,7 @@ import numpy as np
 from sdfsrn.data.conventions import CONVENTIONS, PROJECTIONS, camera_from_angles, camera_from_matrices, screen_matrix
 from sdfsrn.data.conventions import convention_with_angles as check_angles
 from sdfsrn.data.cropping import Window
-from sdfsrn.data.views import SPLITS
+from sdfsrn.data.source import SPLITS
 from sdfsrn.functional.camera import Camera
 
 ANGLES = ("azimuth", "elevation", "theta")

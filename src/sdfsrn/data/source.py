@@ -1,0 +1,81 @@
+"""What a data set is: pictures of one object each, with cameras, and what may be known of the shapes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from sdfsrn.functional.camera import Camera
+
+SPLITS = ("train", "val", "test")
+
+
+class Picture(NamedTuple):
+    """One picture of one object, as a data set stores it."""
+
+    image: np.ndarray  # (h, w, 3) uint8, colours not multiplied by coverage
+    coverage: np.ndarray  # (h, w) float32 in [0, 1], the object's share of each pixel
+    camera: Camera  # without batch dimension: (3, 4), (3, 3)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A split of a data set: pictures, and ground truth where there is any."""
+
+    names: list[str]  # one a picture
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> Picture:
+        """Raises ValueError, naming the file, for what cannot be used."""
+        ...
+
+    def points(self, index: int) -> np.ndarray:
+        """(n, 3) float32 surface points in the world frame; n = 0 where there is no truth, as in training splits."""
+        ...
+
+
+class KnownShape:
+    """What a source may know of an object's shape beside points, for evaluation: inherit, and override what is known."""
+
+    def normals(self, index: int) -> np.ndarray:
+        """(n, 3) float32 unit normals of `points(index)`, in their order; n = 0 if unknown."""
+        return np.zeros((0, 3), np.float32)
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """(n,) Booleans: which of the points (n, 3), world frame, lie inside the object; None if unknown."""
+        return None
+
+    def other_views(self, index: int) -> list[Picture]:
+        """The same object from other sides, in the same world frame."""
+        return []
+
+
+def known_shape(source: Source) -> KnownShape:
+    """The source itself, or, of one that does not inherit `KnownShape`, nothing known."""
+    return source if isinstance(source, KnownShape) else KnownShape()
+
+
+def check_picture(picture: Picture, name: str) -> None:
+    """Raise ValueError, naming the picture, if no silhouette or no camera can be read from it."""
+    if picture.image.shape != (*picture.coverage.shape, 3):
+        raise ValueError(
+            f"Expected an RGB image and a mask of one size, got {picture.image.shape} and {picture.coverage.shape} in {name}."
+        )
+    inside = picture.coverage >= 0.5
+    if inside.all() or not inside.any():
+        what = "covers the whole image" if inside.all() else "is empty"
+        raise ValueError(f"Expected a silhouette with background around it, but it {what} in {name}.")
+    for field, value in picture.camera._asdict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"Expected finite cameras, got NaN or infinity in {field} of {name}.")
+    rotation = picture.camera.world_to_camera[:, :3].double()
+    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.double), atol=1e-3) or torch.det(rotation) < 0:
+        raise ValueError(f"Expected a rotation in world_to_camera (orthonormal, no mirroring), got another matrix in {name}.")
+    intrinsics = picture.camera.intrinsics
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+        raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
+    if intrinsics[0, 1] != 0 or intrinsics[1, 0] != 0 or intrinsics[2].tolist() != [0, 0, 1]:
+        raise ValueError(f"Expected intrinsics [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] without skew in {name}.")

@@ -1,0 +1,90 @@
+"""A scene of which everything is known, pictures of it, and a source that holds pictures in memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sdfsrn.data.source import Picture
+from sdfsrn.functional import primitives
+from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
+
+CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
+DOUBLE = {"dtype": torch.double}
+
+
+def scene(x: torch.Tensor) -> torch.Tensor:
+    """A ball, a box off the centre and a thin rod, exact outside."""
+
+    def at(*place: float) -> torch.Tensor:
+        return x - torch.tensor(place, dtype=x.dtype)
+
+    half = torch.tensor([0.3, 0.12, 0.2], dtype=x.dtype)
+    ball = primitives.sphere(at(0.1, 0.3, -0.2), torch.tensor(0.25, dtype=x.dtype))
+    box = primitives.box(at(0.25, -0.2, 0.1), half)
+    rod = primitives.capsule(at(-0.3, 0.0, 0.2), torch.tensor(0.35, dtype=x.dtype), torch.tensor(0.012, dtype=x.dtype))
+    return primitives.union(ball, box, rod)
+
+
+def covered(camera, uv: torch.Tensor, reach: float = 0.0) -> torch.Tensor:
+    """Whether the lines of sight through (n, 2) image-plane points come within `reach` of the scene: sphere tracing."""
+    rays = camera.rays(uv[None])
+    length = rays.direction.norm(dim=-1)
+    depth, hit = torch.full_like(length, 0.3), torch.zeros_like(length, dtype=torch.bool)
+    for _ in range(60):
+        sdf = scene(rays.at(depth))
+        hit |= sdf < reach + 1e-4
+        depth = depth + torch.where(hit, 0.0, sdf - reach).clamp(min=1e-4) / length
+    return hit[0]
+
+
+def random_picture(kind: type, size: tuple[int, int] = (24, 32)) -> Picture:
+    """The scene, its coverage counted at 4 x 4 points a pixel and at least 1 / 255 wherever it may touch one."""
+    height, width = size
+    rotation = torch.linalg.qr(torch.randn(3, 3, **DOUBLE)).Q
+    rotation = rotation * torch.det(rotation)
+    translation = torch.tensor([0.1, -0.1, 2.0 + torch.rand(()).item()], **DOUBLE)
+    intrinsics = torch.eye(3, **DOUBLE)
+    intrinsics[0, 0], intrinsics[1, 1] = (2.2, 1.7) if kind is PerspectiveCamera else (0.9, 0.75)
+    intrinsics[:2, 2] = torch.randn(2, **DOUBLE) / 10
+    pose = torch.cat([rotation, translation[:, None]], -1)
+    batch = kind(pose[None], intrinsics[None])
+    fine = covered(batch, batch.image_plane(pixel_centers(4 * height, 4 * width, **DOUBLE)[None])[0])
+    coverage = F.avg_pool2d(fine.view(1, 1, 4 * height, 4 * width).double(), 4)[0, 0]
+    half = math.hypot(1 / (height * intrinsics[1, 1]), 1 / (width * intrinsics[0, 0]))
+    reach = half * (translation[2].item() + 1 if kind is PerspectiveCamera else 1)  # to a pixel's corner, at the back
+    centers = batch.image_plane(pixel_centers(height, width, **DOUBLE)[None])[0]
+    touched = covered(batch, centers, reach).view(height, width)
+    coverage = torch.where(touched, coverage.clamp(min=1 / 255), coverage)
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Picture(image, coverage.float().numpy(), kind(pose.float(), intrinsics.float()))
+
+
+def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> Picture:
+    """A disc on the screen, its coverage counted at 8 x 8 points a pixel; where it is not, colours are others."""
+    points = pixel_centers(8 * size, 8 * size, **DOUBLE) - torch.tensor(at, **DOUBLE)
+    fine = (points.norm(dim=-1) < radius).view(1, 1, 8 * size, 8 * size).double()
+    coverage = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
+    image = np.where(coverage[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
+    return Picture(image, coverage, kind(torch.eye(3, 4), torch.eye(3)))
+
+
+class Memory:
+    """A source of pictures held in a list."""
+
+    def __init__(self, pictures: list[Picture], points: int = 0) -> None:
+        self.pictures, self.count = pictures, points
+        self.names = [f"picture {i}" for i in range(len(pictures))]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def picture(self, index: int) -> Picture:
+        return self.pictures[index]
+
+    def points(self, index: int) -> np.ndarray:
+        return np.ones((self.count * index, 3), np.float32)
