@@ -305,6 +305,7 @@ def test_bad_settings_end_in_words_before_training(
         ("model.encoder.weights=missing.pth", "missing.pth"),
         ("model.encoder.depth=19", "19"),
         ("data.num_rays=5000", "4096"),
+        ("data.outline_rays=1", "outline_rays"),
         ("data.batch_size=500", "500"),
         ("+data.nonsense=1", "nonsense"),
         ("+model.losses.weights.other=1", "other"),
