@@ -82,21 +82,18 @@ class ResidentPictures:
         focal = camera.intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
         size = 2 / (focal * focal.new_tensor([self.width, self.height]))  # of a pixel, along a row and a column
         smallest = size.amin(1, keepdim=True) / 2
-        density = coverage.new_ones(len(image), self.height * self.width)
-        if dataset.outline_rays:
-            everywhere = torch.arange(density.shape[1], device=self.device).expand(len(image), -1)
-            weight = importance_weight(outline_distance(coverage, size, everywhere)[1], smallest)
-            density = ray_density(weight, dataset.outline_rays)
+        inside, distance = (values.flatten(1) for values in outline_distance(coverage, size))
+        weight = importance_weight(distance, smallest)
+        density = ray_density(weight, dataset.outline_rays)
         pixels = draw_pixels(density, chance.uniform())
-        inside, distance = outline_distance(coverage, size, pixels)
         views = Views(
             image=image,
             camera=camera,
             uv=camera.image_plane(self.centers[pixels]),
             color=image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).mT.contiguous(),
-            inside=inside,
-            distance=distance,
-            weight=importance_weight(distance, smallest),
+            inside=inside.gather(1, pixels),
+            distance=distance.gather(1, pixels),
+            weight=weight.gather(1, pixels),
             area=1 / density.gather(1, pixels),
             points=image.new_zeros(len(image), 0, 3),
             index=recipe.picture,
@@ -132,9 +129,9 @@ def zoom(layers: Float[Tensor, "b 4 h w"], factor: Float[Tensor, " b"]) -> Float
 
 
 def outline_distance(
-    coverage: Float[Tensor, "b h w"], size: Float[Tensor, "b 2"], pixels: Int[Tensor, "b r"]
-) -> tuple[Bool[Tensor, "b r"], Float[Tensor, "b r"]]:
-    """`sdfsrn.data.views.outline_distance`, with the width and the height of a pixel of every picture."""
+    coverage: Float[Tensor, "b h w"], size: Float[Tensor, "b 2"]
+) -> tuple[Bool[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+    """`sdfsrn.data.views.outline_distance` of all pixels, with the width and the height of a pixel of every picture."""
     height, width = coverage.shape[1:]
     rows, columns = (torch.arange(n, device=coverage.device, dtype=coverage.dtype) for n in (height, width))
     inside = coverage >= 0.5
@@ -142,9 +139,6 @@ def outline_distance(
     left = torch.where(target, columns, -torch.inf).cummax(-1).values
     right = torch.where(target, columns, torch.inf).flip(-1).cummin(-1).values.flip(-1)
     along = ((torch.minimum(columns - left, right - columns) - 0.5).clamp(min=0) * size[:, None, :1, None]).square()
-    row, column = pixels // width, pixels % width
-    within = inside.flatten(1).gather(1, pixels)
-    ray = (within * width + column)[..., None].expand(-1, -1, height)
-    along = along.mT.flatten(1, 2).gather(1, ray)  # (b, r, rows)
-    across = ((rows - row[..., None]).abs() - 0.5).clamp(min=0) * size[:, None, 1:]
-    return within, (along + across.square()).amin(-1).sqrt()
+    across = (((rows - rows[:, None]).abs() - 0.5).clamp(min=0) * size[:, 1:, None]).square()
+    squares = [(a[:, None] + c[..., None]).amin(2) for a, c in zip(along, across, strict=True)]  # picture by picture: small
+    return inside, torch.stack(squares).sum(1).sqrt()  # one of the two is 0
