@@ -42,6 +42,7 @@ SMALL = [
     "model.validation.num_points=500",
     "callbacks.pretraining.iterations=150",
     "callbacks.pretraining.num_points=512",
+    "optimizer.lr=1.0e-4",  # the sphere stays a surface
     "trainer.max_steps=4",
     "trainer.val_check_interval=2",
     "trainer.accelerator=cpu",
@@ -237,7 +238,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
     )
     written = trimesh.load(tmp_path / "run" / "alpha.ply")
     largest = largest_component(from_python)
-    np.testing.assert_allclose(largest.vertices, written.vertices, atol=1e-5)
+    np.testing.assert_allclose(largest.vertices, written.vertices, atol=1e-4)  # a grid's spacing is 0.05
 
 
 def test_formats_that_cannot_be_written_are_named_with_their_key() -> None:

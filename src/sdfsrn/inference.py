@@ -85,7 +85,7 @@ def refine(model: SDFSRN, views: Views, steps: int = 100, lr: float = 1e-3, seed
         latent = model.encoder(views.image).detach().requires_grad_()
         optimizer, losses = torch.optim.Adam([latent], lr), []
         for _ in range(steps):
-            part = _random_rays(views, REFINED_RAYS)
+            part = views.some(torch.randperm(views.uv.shape[1], device=views.uv.device)[:REFINED_RAYS])
             field = model.hypernetwork(latent)
             march = model.raymarcher(field, part.camera.rays(part.uv))
             loss, _ = model.losses(field, march, part)
@@ -97,13 +97,6 @@ def refine(model: SDFSRN, views: Views, steps: int = 100, lr: float = 1e-3, seed
         field = model.hypernetwork(latent)
     model.train(was_training)
     return Refinement(latent, field, [float(loss) for loss in losses])
-
-
-def _random_rays(views: Views, count: int) -> Views:
-    """The same pictures with some of their rays."""
-    rays = torch.randperm(views.uv.shape[1], device=views.uv.device)[:count]
-    names = ("uv", "color", "inside", "distance", "weight")
-    return views._replace(**{name: getattr(views, name)[:, rays] for name in names})
 
 
 def network_input(

@@ -4,6 +4,7 @@ Axis letters, fixed here once for every annotation in the package:
 
     b objects (images) in a batch     r rays of an image      m random depths on a ray     n points
     s visited depths on a ray         l latent code           c feature channels           h w image rows, columns
+    k chosen ones of them
 
 Frames and units, fixed here once as well:
 
@@ -58,6 +59,11 @@ class Views(NamedTuple):
     def ray_weight(self, importance: bool) -> Float[Tensor, "b r"]:
         """w(u), or 1, times the area: with it, a mean over the rays is one over the pictures."""
         return self.weight * self.area if importance else self.area
+
+    def some(self, rays: Int[Tensor, " k"]) -> Views:
+        """The same pictures with some of their rays."""
+        names = ("uv", "color", "inside", "distance", "weight", "area")
+        return self._replace(**{name: getattr(self, name)[:, rays] for name in names})
 
 
 class March(NamedTuple):

@@ -29,6 +29,7 @@ SMALL = [
     "model.losses.terms.eikonal.num_points=64", "model.validation.resolution=16", "model.validation.num_points=500",
     "model.validation.num_truth=30000",
     "callbacks.pretraining.iterations=100", "callbacks.pretraining.num_points=512", "trainer.max_steps=4",
+    "optimizer.lr=1.0e-4",  # the sphere stays a surface
     "trainer.val_check_interval=2", "trainer.accelerator=cpu", "trainer.log_every_n_steps=2",
     "+trainer.enable_progress_bar=false", "logger=wandb", "logger.wandb.offline=true", "test=false",
 ]  # fmt: skip

@@ -101,6 +101,15 @@ def test_color_term_counts_every_ray(batch: Batch) -> None:
     torch.testing.assert_close(ColorLoss()(*batch), expected)
 
 
+def test_some_rays_are_some_of_all_that_is_known_of_rays(batch: Batch) -> None:
+    _, _, views = batch
+    rays = torch.tensor([7, 0, 7])
+    some = views.some(rays)
+    for name, whole, part in zip(views._fields, views, some, strict=True):
+        of_rays = isinstance(whole, torch.Tensor) and whole.shape[:2] == (B, R)
+        assert (part is whole) if not of_rays else torch.equal(part, whole[:, rays]), name
+
+
 @pytest.mark.parametrize("term", [SilhouetteLoss(1, 2, num_samples=1), RaySurfaceLoss(), RayFreeLoss(), ColorLoss()], ids=str)
 def test_a_ray_may_be_two_that_share_its_area(batch: Batch, term: torch.nn.Module) -> None:
     field, march, views = batch
@@ -108,8 +117,7 @@ def test_a_ray_may_be_two_that_share_its_area(batch: Batch, term: torch.nn.Modul
     def twice(value: torch.Tensor) -> torch.Tensor:
         return torch.cat([value, value], 1)
 
-    names = ("uv", "color", "inside", "distance", "weight", "area")
-    halves = views._replace(**{name: twice(getattr(views, name)) for name in names})
+    halves = views.some(torch.arange(R).repeat(2))
     halves = halves._replace(area=halves.area / 2)
     uniform = {"uniform": torch.rand(B, R, 1)} if isinstance(term, SilhouetteLoss) else {}
     expected = term(field, march, views, **uniform)
