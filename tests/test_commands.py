@@ -238,7 +238,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
     )
     written = trimesh.load(tmp_path / "run" / "alpha.ply")
     largest = largest_component(from_python)
-    np.testing.assert_allclose(largest.vertices, written.vertices, atol=1e-4)  # a grid's spacing is 0.05
+    np.testing.assert_allclose(largest.vertices, written.vertices, atol=1e-5)
 
 
 def test_formats_that_cannot_be_written_are_named_with_their_key() -> None:
