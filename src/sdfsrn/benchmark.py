@@ -98,7 +98,7 @@ def _evaluation(config: DictConfig, variants: tuple[str, ...], device: torch.dev
 
 def _data(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
     nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("pictures", "data")}
-    samples = _in_turn(deliveries(nodes | {"num_rays": config.data.num_rays}, device), config.steps)
+    samples = _in_turn(deliveries(nodes, device), config.steps)
     rates = {name: [1 / row["picture"] for row in rows] for name, rows in samples.items()}
     return {"part": "data", "pictures_per_second": {name: instruments.summarize(values) for name, values in rates.items()}}
 

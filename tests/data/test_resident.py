@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from scenes import Memory
 from sdfsrn.data import jitter as plain
 from sdfsrn.data import resident
 from sdfsrn.data.preload import PreloadedSource
@@ -21,12 +22,11 @@ from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 CPU = torch.device("cpu")
 
 
-class Blobs:
+class Blobs(Memory):
     """Random outlines and colours, partly covered pixels, cameras of two focal lengths."""
 
     def __init__(self, kind: type, count: int = 5, size: tuple[int, int] = (24, 32)) -> None:
-        self.names = [f"blob {i}" for i in range(count)]
-        self.pictures = [self._picture(kind, size, np.random.default_rng(i)) for i in range(count)]
+        super().__init__([self._picture(kind, size, np.random.default_rng(i)) for i in range(count)])
 
     def _picture(self, kind: type, size: tuple[int, int], random: np.random.Generator) -> Picture:
         rows, columns = np.indices(size)
@@ -37,15 +37,6 @@ class Blobs:
         pose = torch.eye(3, 4) + torch.tensor([[0, 0, 0, 0.1], [0, 0, 0, -0.2], [0, 0, 0, 2.0]])
         intrinsics = torch.tensor([[1.9, 0, 0.03], [0, 1.4, -0.1], [0, 0, 1]])
         return Picture(image, np.rint(coverage * 255).astype(np.float32) / 255, kind(pose, intrinsics))
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def picture(self, index: int) -> Picture:
-        return self.pictures[index]
-
-    def points(self, index: int) -> np.ndarray:
-        return np.zeros((0, 3), np.float32)
 
 
 @pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])

@@ -11,7 +11,7 @@ from scenes import CAMERAS, DOUBLE, Memory, covered, disc, random_picture, scene
 from sdfsrn.data.shapenet import ShapeNetSource
 from sdfsrn.data.source import Picture
 from sdfsrn.data.views import ViewsDataset, collate_views, composite, outline_distance, pixel_size
-from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
+from sdfsrn.functional.camera import PerspectiveCamera, pixel_centers
 from sdfsrn.functional.silhouette import distance_transform
 
 
@@ -110,9 +110,9 @@ def test_every_pixel_has_the_same_chance() -> None:
     assert counts.max() < 145
 
 
-@pytest.mark.parametrize("camera", [PerspectiveCamera, OrthographicCamera])
-def test_rays_near_the_outline_are_more_and_stand_for_less(camera: type) -> None:
-    picture = disc(camera, 24, 0.4, (0.1, 0))
+@CAMERAS
+def test_rays_near_the_outline_are_more_and_stand_for_less(kind: type) -> None:
+    picture = disc(kind, 24, 0.4, (0.1, 0))
     whole = ViewsDataset(Memory([picture]))[0]
     dataset = ViewsDataset(Memory([picture]), num_rays=60, outline_rays=0.75)
     samples = collate_views([dataset[0] for _ in range(300)])

@@ -193,8 +193,8 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
     others, `samples`.
     """
     source = PreloadedSource(build(config["pictures"]), "train")
-    augmented = {name: config["data"][name] for name in ("jitter", "scale_jitter", "outline_rays")}
-    dataset = ViewsDataset(source, config["num_rays"], checked=True, **augmented)
+    settings = {name: config["data"][name] for name in ("num_rays", "outline_rays", "jitter", "scale_jitter")}
+    dataset = ViewsDataset(source, checked=True, **settings)
     pictures = ResidentPictures(dataset, device)
     recipes = Recipes(dataset, pictures.height * pictures.width)
     draws = [Draw(i, i) for i in range(len(dataset))]

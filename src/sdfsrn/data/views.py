@@ -25,7 +25,7 @@ from sdfsrn.structures import Views
 class Augmentation(NamedTuple):
     """What is random in a sample; stacked, in a batch."""
 
-    place: Tensor  # (r,) int32, of `draw_pixels`, in 2^-31
+    place: Tensor  # (r,) int32, of `draw_pixels`, in 2^-31: whole numbers, which no trainer's precision rounds
     zoom: Tensor  # () factor, 1 without scale jitter
     factors: Tensor  # (4,) of `jitter`
     order: Tensor  # (4,) of `jitter`
