@@ -12,22 +12,9 @@ import torch
 from jaxtyping import install_import_hook
 from PIL import Image
 
-PARTS = (
-    "structures",
-    "functional",
-    "models",
-    "losses",
-    "metrics",
-    "data",
-    "meshes",
-    "paint",
-    "scanning",
-    "pictures",
-    "rendering",
-    "protocol",
-)
+PARTS = ("structures", "functional", "models", "losses", "metrics", "data", "meshes", "inference", "system")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
-install_import_hook([f"sdfsrn.{part}" for part in (*PARTS, "inference", "system")], CHECKER)
+install_import_hook([f"sdfsrn.{part}" for part in PARTS], CHECKER)
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("SDFSRN_DATA", ROOT.parent / "shared" / "data"))

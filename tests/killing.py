@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sdfsrn.cli import config_folder
+from sdfsrn.runtime.configs import config_folder
 from sdfsrn.train import train
 
 LONGEST = 240.0  # seconds that a process may take

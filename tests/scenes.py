@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdfsrn.data.source import Picture
+from sdfsrn.data.source import ImageSample
 from sdfsrn.functional import primitives
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
 
@@ -42,8 +42,8 @@ def covered(camera, uv: torch.Tensor, reach: float = 0.0) -> torch.Tensor:
     return hit[0]
 
 
-def random_picture(kind: type, size: tuple[int, int] = (24, 32)) -> Picture:
-    """The scene, its coverage counted at 4 x 4 points a pixel and at least 1 / 255 wherever it may touch one."""
+def random_picture(kind: type, size: tuple[int, int] = (24, 32)) -> ImageSample:
+    """The scene, its alpha counted at 4 x 4 points a pixel and at least 1 / 255 wherever it may touch one."""
     height, width = size
     rotation = torch.linalg.qr(torch.randn(3, 3, **DOUBLE)).Q
     rotation = rotation * torch.det(rotation)
@@ -54,36 +54,36 @@ def random_picture(kind: type, size: tuple[int, int] = (24, 32)) -> Picture:
     pose = torch.cat([rotation, translation[:, None]], -1)
     batch = kind(pose[None], intrinsics[None])
     fine = covered(batch, batch.image_plane(pixel_centers(4 * height, 4 * width, **DOUBLE)[None])[0])
-    coverage = F.avg_pool2d(fine.view(1, 1, 4 * height, 4 * width).double(), 4)[0, 0]
+    alpha = F.avg_pool2d(fine.view(1, 1, 4 * height, 4 * width).double(), 4)[0, 0]
     half = math.hypot(1 / (height * intrinsics[1, 1]), 1 / (width * intrinsics[0, 0]))
     reach = half * (translation[2].item() + 1 if kind is PerspectiveCamera else 1)  # to a pixel's corner, at the back
     centers = batch.image_plane(pixel_centers(height, width, **DOUBLE)[None])[0]
     touched = covered(batch, centers, reach).view(height, width)
-    coverage = torch.where(touched, coverage.clamp(min=1 / 255), coverage)
+    alpha = torch.where(touched, alpha.clamp(min=1 / 255), alpha)
     image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Picture(image, coverage.float().numpy(), kind(pose.float(), intrinsics.float()))
+    return ImageSample(image, alpha.float().numpy(), kind(pose.float(), intrinsics.float()))
 
 
-def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> Picture:
-    """A disc on the screen, its coverage counted at 8 x 8 points a pixel; where it is not, colours are others."""
+def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> ImageSample:
+    """A disc on the screen, its alpha counted at 8 x 8 points a pixel; where it is not, colours are others."""
     points = pixel_centers(8 * size, 8 * size, **DOUBLE) - torch.tensor(at, **DOUBLE)
     fine = (points.norm(dim=-1) < radius).view(1, 1, 8 * size, 8 * size).double()
-    coverage = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
-    image = np.where(coverage[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
-    return Picture(image, coverage, kind(torch.eye(3, 4), torch.eye(3)))
+    alpha = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
+    image = np.where(alpha[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
+    return ImageSample(image, alpha, kind(torch.eye(3, 4), torch.eye(3)))
 
 
 class Memory:
     """A source of pictures held in a list."""
 
-    def __init__(self, pictures: list[Picture], points: int = 0) -> None:
+    def __init__(self, pictures: list[ImageSample], points: int = 0) -> None:
         self.pictures, self.count = pictures, points
         self.names = [f"picture {i}" for i in range(len(pictures))]
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSample:
         return self.pictures[index]
 
     def points(self, index: int) -> np.ndarray:

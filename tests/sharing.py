@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_map
 
 from sdfsrn import SDFSRN
 from sdfsrn.callbacks import SpherePretraining
-from sdfsrn.cli import build, config_folder
 from sdfsrn.data import collate_views
 from sdfsrn.models import Field
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import March, Views
 from tiny import MODEL, PICTURES
 
@@ -27,7 +27,7 @@ TOGETHER = 8
 VALIDATED = (3, 1)  # objects: more and fewer than processes
 VARIANTS = {
     "lstm": [],
-    "joint": ["model.losses.terms.ray_surface.separate=false"],
+    "joint": ["model.losses.terms.ray_surface.balance=false"],
     "unused": ["model.losses.weights.color=0", "model/raymarcher=sphere_tracer"],
     "occupancy": ["model/losses=occupancy", "model.losses.terms.eikonal.num_points=32"],
     "fsdp": ["strategy=fsdp", "trainer=gpu"],
@@ -67,7 +67,8 @@ class Step(nn.Module):
         self.model = model
 
     def forward(self, views: Views) -> Tensor:
-        return self.model.losses(*self.model.render(views), views)[0]
+        shape = self.model(views.image)
+        return self.model.losses(shape, self.model.render(shape, views), views)[0]
 
 
 def main(processes: int, folder: pathlib.Path) -> None:
@@ -92,16 +93,16 @@ def configured(folder: pathlib.Path, *overrides: str) -> DictConfig:
 
 def fitted(config: DictConfig) -> tuple[pl.Trainer, SDFSRN]:
     """After a training whose batch norm stands still, since on the CPU processes do not share it."""
-    model, trainer = drawn(config), build(config.trainer, logger=False)
+    model, trainer = drawn(config), instantiate(config.trainer, logger=False)
     model.encoder.eval()
     SpherePretraining(iterations=100, num_points=512, learning_rate=3e-3).fit(model.hypernetwork)
-    trainer.fit(model, datamodule=build(config.data))
+    trainer.fit(model, datamodule=instantiate(config.data))
     return trainer, model
 
 
 def drawn(config: DictConfig) -> SDFSRN:
     torch.manual_seed(1)
-    model = build(config.model, optimizer=build(config.optimizer))
+    model = instantiate(config.model, optimizer=instantiate(config.optimizer))
     terms = model.losses.terms
     terms["silhouette"] = Drawn(terms["silhouette"], config.data.num_rays, terms["silhouette"].num_samples)
     if "eikonal" in terms:
@@ -117,7 +118,7 @@ def gradients(folder: pathlib.Path, rank: int, processes: int) -> Iterator[tuple
     """Of every variant, for the same pictures; the first half of them is all silhouette, without any background."""
     for name, overrides in VARIANTS.items():
         config = configured(folder, *overrides)
-        dataset = build(config.data).dataset("train")
+        dataset = instantiate(config.data).dataset("train")
         torch.manual_seed(2)
         views = tree_map(to_double, collate_views([dataset[i] for i in range(TOGETHER)]))
         views.inside[: TOGETHER // 2] = True
@@ -134,7 +135,7 @@ def parallel(step: Step, strategy: DictConfig | str) -> nn.Module:
     """The module that the strategy makes for Lightning, on the CPU."""
     if strategy == "auto":
         return DistributedDataParallel(step, find_unused_parameters=True)
-    policy = build(strategy).kwargs["auto_wrap_policy"]
+    policy = instantiate(strategy).kwargs["auto_wrap_policy"]
     return FullyShardedDataParallel(step, auto_wrap_policy=policy, use_orig_params=True, device_id=torch.device("cpu"))
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from sdfsrn.benchmark import benchmark
 from sdfsrn.benchmarking import instruments
 from sdfsrn.benchmarking.workloads import PARTS, trainings
-from sdfsrn.cli import config_folder
+from sdfsrn.runtime.configs import config_folder
 
 TINY = [
     "data.batch_size=2", "data.num_rays=20", "pictures.projection=perspective",
@@ -85,7 +85,8 @@ training = trainings(yaml.safe_load(sys.stdin), ("sdfsrn",), torch.device("cpu")
 model, views, values = training.model, training.views, []
 
 def forward():
-    field, march = model.render(views)
+    field = model(views.image)
+    march = model.render(field, views)
     return model.losses(field, march, views)[0]
 
 for function in (forward, torch.compile(forward, fullgraph=True, backend="aot_eager")):

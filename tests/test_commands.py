@@ -19,13 +19,13 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 import sdfsrn
-from sdfsrn.callbacks.pictures import HEADINGS
-from sdfsrn.cli import build, config_folder, load_checkpoint, user_message
-from sdfsrn.data.views import ViewsDataset
-from sdfsrn.evaluation import evaluate
-from sdfsrn.meshes import largest_component
+from sdfsrn.cli.command import user_message
+from sdfsrn.evaluation.previews import HEADINGS
+from sdfsrn.evaluation.run import evaluate
+from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.models import Field
 from sdfsrn.reconstruct import check_formats
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 from sdfsrn.train import train
@@ -115,9 +115,9 @@ def test_summary_agrees_with_rows(trained: pathlib.Path) -> None:
 def test_checkpoint_loads_without_executing_anything(trained: pathlib.Path) -> None:
     checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert type(checkpoint["config"]) is dict
-    model, config = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    model = sdfsrn.load(trained / "checkpoints" / "best.ckpt")
     assert isinstance(model, sdfsrn.SDFSRN)
-    assert config["data"]["shapes"]["category"] == "chair"
+    assert model.config["data"]["shapes"]["category"] == "chair"
 
 
 def test_evaluate_gives_the_numbers_of_training(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -181,19 +181,17 @@ def test_evaluate_measures_the_rest_and_its_exit_code_tells(
 
 
 def test_pictures_and_meshes_are_of_the_same_optimized_field(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    model, config = load_checkpoint(trained / "checkpoints" / "best.ckpt")
-    datamodule = build(config["data"])
-    datamodule.prepare()
-    dataset = ViewsDataset(datamodule.source("test"), None, datamodule.background)
+    model = sdfsrn.load(trained / "checkpoints" / "best.ckpt")
+    source = instantiate(model.config["data"]).source("test")
 
     def far_away(model: SDFSRN, views: Views) -> Field:
         field = model(views.image)
         field.sdf_head = field.sdf_head._replace(bias=field.sdf_head.bias + 100)
         return field
 
-    protocol = sdfsrn.Protocol(resolution=16, num_points=100)
+    protocol = sdfsrn.EvaluationProtocol(resolution=16, num_points=100)
     for name, refine in {"initial": None, "optimized": far_away}.items():
-        summary = evaluate(model, dataset, protocol, tmp_path / name, limit=1, refine=refine)
+        summary = evaluate(model, source, protocol, tmp_path / name, limit=1, refine=refine)
         (path,) = (tmp_path / name / "pictures").iterdir()
         depth = np.split(np.asarray(Image.open(path)), 5, axis=1)[HEADINGS.index("depth")]
         assert (summary["failures"], (depth == 255).all()) == ((0, False) if refine is None else (1, True))
@@ -214,7 +212,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
     common = [checkpoint, "protocol.resolution=24", "accelerator=cpu", "hydra.run.dir=run"]
     for overrides in (
         ["image=alpha.png", "turntable=[webp,gif,png]", "largest_component=true"],
-        ["image=photos", "mask=masks", "margin=1.2"],
+        ["image=photos", "mask=masks", "crop=1.2"],
         ["image='photos/t*.jpg'", "mask=masks"],
     ):
         result = run("reconstruct", *common, *overrides, cwd=tmp_path, cache=cache)
@@ -234,7 +232,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
             assert (loop.n_frames, loop.size) == (24, (192, 192))
     assert Image.open(tmp_path / "run" / "alpha_turntable.png").size == (8 * 192, 192)
     from_python = sdfsrn.reconstruct(
-        tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", protocol=sdfsrn.Protocol(resolution=24)
+        tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", protocol=sdfsrn.EvaluationProtocol(resolution=24)
     )
     written = trimesh.load(tmp_path / "run" / "alpha.ply")
     largest = largest_component(from_python)
@@ -306,7 +304,7 @@ def test_bad_settings_end_in_words_before_training(
         ("model.encoder.weights=missing.pth", "missing.pth"),
         ("model.encoder.depth=19", "19"),
         ("data.num_rays=5000", "4096"),
-        ("data.outline_rays=1", "outline_rays"),
+        ("data.boundary_fraction=1", "boundary_fraction"),
         ("data.batch_size=500", "500"),
         ("+data.nonsense=1", "nonsense"),
         ("+model.losses.weights.other=1", "other"),

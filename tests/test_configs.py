@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import pathlib
+import types
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import MissingConfigException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn import SDFSRN
-from sdfsrn.cli import build, config_folder, load_protocol
+from sdfsrn.cli.loading import load_protocol
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models import SphereTracer
-from sdfsrn.protocol import Protocol
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
@@ -32,9 +33,11 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
 def test_experiments_instantiate(experiment: str, tmp_path: pathlib.Path) -> None:
     root = [] if experiment in ("quickstart", "pascal_synthetic") else [f"data.root={tmp_path}"]
     config = composed(f"experiment={experiment}", *root)
-    model = build(config.model, optimizer=build(config.optimizer), scheduler=config.scheduler and build(config.scheduler))
+    model = instantiate(
+        config.model, optimizer=instantiate(config.optimizer), scheduler=config.scheduler and instantiate(config.scheduler)
+    )
     assert isinstance(model, SDFSRN)
-    assert isinstance(build(config.data), ViewsDataModule)
+    assert isinstance(instantiate(config.data), ViewsDataModule)
     assert isinstance(model.configure_optimizers()["optimizer"], torch.optim.Adam)
     for callback in config.callbacks.values():
         instantiate(callback)
@@ -60,7 +63,7 @@ def test_paper_defaults() -> None:
 
 @pytest.mark.parametrize("override", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "geometry=orthographic"])
 def test_parts_swap(override: str) -> None:
-    model = build(composed(override).model)
+    model = instantiate(composed(override).model)
     assert isinstance(model, SDFSRN)
     assert isinstance(model.raymarcher, SphereTracer) == (override == "model/raymarcher=sphere_tracer")
 
@@ -68,18 +71,20 @@ def test_parts_swap(override: str) -> None:
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_encoders(depth: int) -> None:
     config = composed(f"model.encoder.depth={depth}", "model.encoder.latent_dim=24")
-    model = build(config.model).eval()
+    model = instantiate(config.model).eval()
     assert model.encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 24)
 
 
 @pytest.mark.parametrize("name", ["evaluate", "reconstruct"])
 def test_other_commands_take_the_protocol_of_the_training(name: str) -> None:
-    trained = {"protocol": {"_target_": "sdfsrn.protocol.Protocol", "resolution": 99, "icp_iterations": 3}}
-    assert load_protocol(composed(name=name).protocol, trained) == Protocol(resolution=99, icp_iterations=3)
-    assert load_protocol(composed(name=name).protocol, {}) == Protocol()
+    trained, fresh = (
+        types.SimpleNamespace(protocol=p) for p in (EvaluationProtocol(resolution=99, icp_iterations=3), EvaluationProtocol())
+    )
+    assert load_protocol(composed(name=name).protocol, trained) == EvaluationProtocol(resolution=99, icp_iterations=3)
+    assert load_protocol(composed(name=name).protocol, fresh) == EvaluationProtocol()
     changed = load_protocol(composed("protocol.resolution=40", name=name).protocol, trained)
-    assert changed == Protocol(resolution=40, icp_iterations=3)
-    assert load_protocol(composed("protocol=authors", name=name).protocol, trained) == Protocol(placement="authors")
+    assert changed == EvaluationProtocol(resolution=40, icp_iterations=3)
+    assert load_protocol(composed("protocol=authors", name=name).protocol, trained) == EvaluationProtocol(placement="authors")
     pascal = load_protocol(composed("protocol=pascal3d", name=name).protocol, trained)
     assert (pascal.icp_iterations, pascal.resolution) == (50, 128)
 
@@ -131,7 +136,7 @@ def test_ablations_change_one_thing() -> None:
 
 def test_importance_is_off_in_its_ablation_and_on_in_the_others() -> None:
     for name in ("full", "no_rgb", "no_positional_encoding", "occupancy", "no_importance"):
-        terms = build(composed(f"experiment=ablation_{name}", "data.root=x").model).losses.terms
+        terms = instantiate(composed(f"experiment=ablation_{name}", "data.root=x").model).losses.terms
         weighted = {key: term.importance for key, term in terms.items() if hasattr(term, "importance")}
         assert weighted == {"silhouette": name != "no_importance", "ray_surface": name != "no_importance", "ray_free": False}
 
@@ -151,7 +156,7 @@ def test_shapenet_experiments_on_the_models_of_version_2(experiment: str, balls:
     """Table 5: any of them with `data.intersect_with`."""
     (tmp_path / "v2" / "02691156" / "b").mkdir(parents=True)
     data = [f"data.root={balls}", f"data.intersect_with={tmp_path / 'v2'}", "data.category=airplane"]
-    source = build(composed(f"experiment={experiment}", *data).data).source("train")
+    source = instantiate(composed(f"experiment={experiment}", *data).data).source("train")
     assert source.counts == {"models listed": 2, "models": 1}
     assert len(source) == (1 if "single_view" in experiment else 3)
 
@@ -167,4 +172,4 @@ def test_a_misspelt_choice_is_not_passed_over(name: str, group: str) -> None:
 
 @pytest.mark.parametrize("debug", ["fast", "overfit", "profiler", "anomaly"])
 def test_debug_presets(debug: str) -> None:
-    assert isinstance(build(composed(f"debug={debug}", "trainer=cpu").trainer, logger=False), pl.Trainer)
+    assert isinstance(instantiate(composed(f"debug={debug}", "trainer=cpu").trainer, logger=False), pl.Trainer)

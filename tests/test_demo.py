@@ -24,9 +24,10 @@ from PIL import Image, ImageDraw
 
 import sdfsrn
 from sdfsrn.callbacks.pretraining import SpherePretraining
-from sdfsrn.cli import build, config_folder, load_checkpoint
-from sdfsrn.demo import Reconstructor, demo, example_pictures, object_mask, typical_margin
-from sdfsrn.inference import network_input
+from sdfsrn.data import Preprocessing
+from sdfsrn.demo import Reconstructor, demo, example_pictures, object_mask, typical_crop
+from sdfsrn.inference import reconstruct
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 SETTINGS = [
     "data.num_objects=4",
@@ -56,7 +57,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("demo")
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [*SETTINGS, f"paths.output={folder}", f"paths.cache={folder}/cache"])
-    model = build(config.model)
+    model = instantiate(config.model)
     SpherePretraining(iterations=150, num_points=512, learning_rate=1e-3).fit(model.hypernetwork)
     content = {"state_dict": model.state_dict(), "config": OmegaConf.to_container(config, resolve=True)}
     torch.save(content, folder / "sphere.ckpt")
@@ -117,10 +118,10 @@ def test_what_says_nothing_about_the_object_is_told(image: Image.Image, mask: Im
 
 
 def test_the_answer_is_that_of_reconstruct(checkpoint: pathlib.Path, picture: Image.Image, tmp_path: pathlib.Path) -> None:
-    model, config = load_checkpoint(checkpoint)
-    reconstructor = Reconstructor(model, build(config["protocol"]), tmp_path)
+    model = sdfsrn.load(checkpoint)
+    reconstructor = Reconstructor(model, model.protocol.grid, tmp_path)
     path, seen, words = reconstructor(picture.convert("RGB"), picture.getchannel("A"), 20, 1.5)
-    expected = sdfsrn.reconstruct(picture, model, protocol=sdfsrn.Protocol(resolution=20), margin=1.5)
+    expected = reconstruct(picture, model, grid=sdfsrn.Grid(20), crop=1.5)
     written = trimesh.load(path, force="mesh", process=False)
     np.testing.assert_allclose(written.vertices, expected.vertices, atol=1e-6)
     assert f"{len(expected.faces):,} faces" in words
@@ -129,32 +130,32 @@ def test_the_answer_is_that_of_reconstruct(checkpoint: pathlib.Path, picture: Im
 
 
 def test_no_surface_is_told(checkpoint: pathlib.Path, picture: Image.Image, tmp_path: pathlib.Path) -> None:
-    model, config = load_checkpoint(checkpoint)
+    model = sdfsrn.load(checkpoint)
     with torch.no_grad():
         model.hypernetwork.branches[-2][-1].bias += 10  # f is large everywhere
         model.hypernetwork.branches[-2][-1].bias[1:] = 0
     with pytest.raises(ValueError, match="no surface"):
-        Reconstructor(model, build(config["protocol"]), tmp_path)(picture, picture.getchannel("A"), 16, None)
+        Reconstructor(model, model.protocol.grid, tmp_path)(picture, picture.getchannel("A"), 16, None)
     assert not list(tmp_path.iterdir())
 
 
 def test_examples_are_what_the_model_is_tested_on(checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    _, config = load_checkpoint(checkpoint)
-    dataset = build(OmegaConf.create(config["data"])).dataset("test")
+    config = sdfsrn.load(checkpoint).config
+    dataset = instantiate(OmegaConf.create(config["data"])).dataset("test")
     examples = example_pictures(config, tmp_path, 2)
     assert [path.name for path in examples] == ["example_0000.png", "example_0002.png"]
     for path, index in zip(examples, (0, 2), strict=True):
-        torch.testing.assert_close(network_input(path, None, 64), dataset[index].image, atol=0.02, rtol=0)
-    coverage = dataset.source.picture(0).coverage >= 0.5
-    extent = max(np.ptp(np.nonzero(coverage)[axis]) + 1 for axis in (0, 1))
-    assert typical_margin(examples[:1]) == pytest.approx(64 / extent, abs=0.01)
+        torch.testing.assert_close(Preprocessing()(path), dataset[index].image, atol=0.02, rtol=0)
+    alpha = dataset.source.picture(0).alpha >= 0.5
+    extent = max(np.ptp(np.nonzero(alpha)[axis]) + 1 for axis in (0, 1))
+    assert typical_crop(examples[:1]) == pytest.approx(64 / extent, abs=0.01)
 
 
 def test_examples_are_optional(checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> None:
     missing: dict[str, Any] = {"_target_": "sdfsrn.data.ShapeNetDataModule", "root": "/nowhere", "category": "chair"}
     assert example_pictures({"data": missing}, tmp_path, 4) == []
     assert example_pictures({}, tmp_path, 4) == []
-    assert typical_margin([]) > 1
+    assert typical_crop([]) > 1
 
 
 def test_without_gradio_one_line_says_what_to_install(tmp_path: pathlib.Path) -> None:

@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 from torch import nn
 
-from sdfsrn.cli import build, config_folder
-from sdfsrn.data.datamodule import Share
+from sdfsrn.data.batches.datamodule import Share
 from sdfsrn.functional import losses
+from sdfsrn.runtime.configs import config_folder, instantiate
 from tiny import MODEL, PICTURES
 
 SCRIPT = pathlib.Path(__file__).with_name("sharing.py")
@@ -114,7 +114,7 @@ def test_validation_counts_every_object_once(shared, count: int) -> None:
 def test_shares_are_disjoint_complete_and_equally_long(cache: pathlib.Path, world_size: int) -> None:
     config = composed("data.num_eval_objects=3", "data.shapes.views_per_object=2", "data.shapes.image_size=24")
     config.paths.cache = str(cache)
-    dataset = build(config.data).dataset("val")
+    dataset = instantiate(config.data).dataset("val")
     shares = [Share(dataset, 3, rank, world_size) for rank in range(world_size)]
     assert len({len(share) for share in shares}) == 1
     found = [int(share[i].index) for share in shares for i in range(len(share))]
@@ -164,8 +164,10 @@ def test_strategies() -> None:
     config = composed("strategy=ddp", "trainer=gpu", "trainer.devices=4", "trainer.num_nodes=2").trainer
     assert (config.devices, config.num_nodes, config.sync_batchnorm, config.accelerator) == (4, 2, True, "gpu")
     assert not composed("strategy=ddp", "trainer=cpu").trainer.sync_batchnorm
-    assert isinstance(build(config.strategy), DDPStrategy)
-    trainer = build(composed("trainer=cpu", "trainer.devices=2", "trainer.num_nodes=3", "strategy=ddp").trainer, logger=False)
+    assert isinstance(instantiate(config.strategy), DDPStrategy)
+    trainer = instantiate(
+        composed("trainer=cpu", "trainer.devices=2", "trainer.num_nodes=3", "strategy=ddp").trainer, logger=False
+    )
     assert (trainer.world_size, trainer.num_devices, trainer.num_nodes) == (6, 2, 3)
 
 
@@ -178,10 +180,10 @@ def test_trainers(name: str) -> None:
 def test_fully_sharded_data_parallelism_wraps_branches_and_stages() -> None:
     """Lightning itself runs it on GPUs alone; torch's part of it is in sharing.py."""
     config = composed("strategy=fsdp", "trainer=gpu", "precision=bf16", "model.encoder.weights=null")
-    strategy = build(config.trainer.strategy)
+    strategy = instantiate(config.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
     assert not any(vars(strategy.mixed_precision_config)[name] for name in ("param_dtype", "reduce_dtype", "buffer_dtype"))
     policy = strategy.kwargs["auto_wrap_policy"]
-    model: nn.Module = build(config.model)
+    model: nn.Module = instantiate(config.model)
     wrapped = policy._run_policy(model, set(), {})
     assert {*model.hypernetwork.branches, *(getattr(model.encoder.network, f"layer{i}") for i in (1, 2, 3, 4))} <= set(wrapped)

@@ -8,12 +8,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from sdfsrn.cli import build, config_folder
-from sdfsrn.data.source import Picture
-from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.cli.pictures import find_pictures, pair_masks
+from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.preprocessing import Preprocessing, read_picture, square
+from sdfsrn.data.source import ImageSample
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
-from sdfsrn.inference import network_input, read_picture, refine, square
-from sdfsrn.reconstruct import find_pictures, pair_masks
+from sdfsrn.inference import refine
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def photo() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_background_becomes_white_and_the_object_stays_in_place(photo: tuple[np.ndarray, np.ndarray]) -> None:
-    image = network_input(*photo, image_size=80)
+    image = Preprocessing(80)(*photo)
     assert image.shape == (3, 80, 80)
     assert torch.allclose(image[:, 20 + 20, 20], torch.tensor([1.0, -1.0, -1.0]), atol=1e-2)  # 20 rows of padding above
     assert torch.allclose(image[:, 40, 60], torch.ones(3))
@@ -37,14 +38,14 @@ def test_background_becomes_white_and_the_object_stays_in_place(photo: tuple[np.
 
 def test_alpha_and_mask_are_the_same_thing(photo: tuple[np.ndarray, np.ndarray]) -> None:
     color, mask = photo
-    with_alpha = network_input(np.dstack([color, mask]), None, 32, margin=1.2)
-    assert torch.equal(with_alpha, network_input(color, mask, 32, margin=1.2))
+    with_alpha = Preprocessing(32, crop=1.2)(np.dstack([color, mask]))
+    assert torch.equal(with_alpha, Preprocessing(32, crop=1.2)(color, mask))
 
 
 def test_margin_frames_the_silhouette(photo: tuple[np.ndarray, np.ndarray]) -> None:
-    _, coverage = square(*read_picture(*photo), margin=1.5)
-    assert coverage.shape == (45, 45)
-    rows, columns = np.nonzero(coverage)
+    _, alpha = square(*read_picture(*photo), margin=1.5)
+    assert alpha.shape == (45, 45)
+    rows, columns = np.nonzero(alpha)
     assert (rows.min() + rows.max()) / 2 == pytest.approx(22, abs=1)
     assert (columns.min() + columns.max()) / 2 == pytest.approx(22, abs=1)
     assert len(rows) == 600
@@ -89,12 +90,12 @@ class Discs:
     def __len__(self) -> int:
         return 2
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSample:
         pose = look_at_origin(torch.tensor([float(index)]), torch.tensor([0.3]), 2.732)[0]
         camera = PerspectiveCamera(pose, torch.diag(torch.tensor([3.7, 3.7, 1.0])))
         y, x = np.mgrid[:32, :32] - 15.5
-        coverage = (np.hypot(x, y) < 6 + 3 * index).astype(np.float32)
-        return Picture(np.full((32, 32, 3), 80 + 90 * index, np.uint8), coverage, camera)
+        alpha = (np.hypot(x, y) < 6 + 3 * index).astype(np.float32)
+        return ImageSample(np.full((32, 32, 3), 80 + 90 * index, np.uint8), alpha, camera)
 
     def points(self, index: int) -> np.ndarray:
         return np.zeros((0, 3), np.float32)
@@ -105,7 +106,7 @@ def test_refinement_lowers_the_loss_and_changes_nothing_but_the_code() -> None:
     small += ["losses.terms.eikonal.num_points=64", "hypernetwork.field.depth=2"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [f"model.{setting}" for setting in small])
-    model = build(config.model).train()
+    model = instantiate(config.model).train()
     dataset = ViewsDataset(Discs())
     views = collate_views([dataset[0], dataset[1]])
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -121,7 +122,7 @@ def test_refinement_lowers_the_loss_and_changes_nothing_but_the_code() -> None:
     with torch.no_grad():
         again = model.hypernetwork(found.latent)
         points = torch.rand(2, 10, 3)
-        assert torch.equal(found.field.sdf(points), again.sdf(points))
+        assert torch.equal(found.shape.sdf(points), again.sdf(points))
         start = model.eval().encoder(views.image)
     assert not torch.allclose(found.latent, start)
     assert torch.equal(refine(model, views, steps=2, lr=3e-2).latent, refine(model, views, steps=2, lr=3e-2).latent)

@@ -8,22 +8,22 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from sdfsrn import SDFSRN, Protocol
+from sdfsrn import SDFSRN, Grid, Views
 from sdfsrn.callbacks import SpherePretraining
-from sdfsrn.cli import build, config_folder
 from sdfsrn.data import SyntheticSource, ViewsDataset, collate_views
 from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
-from sdfsrn.models import FieldShape, Hypernetwork, LSTMRayMarcher, ResNetEncoder
+from sdfsrn.models import FieldConfig, Hypernetwork, LSTMRayMarcher, ResNetEncoder
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 STEPS = 250
 
 
 def small_model() -> SDFSRN:
-    field = FieldShape(width=64, depth=4, num_frequencies=4)
+    field = FieldConfig(width=64, depth=4, num_frequencies=4)
     terms = {
         "silhouette": SilhouetteLoss(2.0, 3.5),
         "color": ColorLoss(),
-        "ray_surface": RaySurfaceLoss(separate=True),
+        "ray_surface": RaySurfaceLoss(balance=True),
         "ray_free": RayFreeLoss(),
         "eikonal": EikonalLoss(num_points=250),
     }
@@ -32,26 +32,32 @@ def small_model() -> SDFSRN:
     return SDFSRN(ResNetEncoder(32, weights=None), Hypernetwork(32, 64, 1, field), marcher, Objective(terms, weights))
 
 
+def objective(model: SDFSRN, views: Views) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    shape = model(views.image)
+    return model.losses(shape, model.render(shape, views), views)
+
+
 def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     source = SyntheticSource("chair", "train", num_objects=1, views_per_object=1, image_size=32, cache=str(tmp_path))
     sampled, dataset = ViewsDataset(source, num_rays=200), ViewsDataset(source)
     views = collate_views([dataset[0], dataset[0]])
     model = small_model()
     SpherePretraining(iterations=150, num_points=2000, learning_rate=1e-3).fit(model.hypernetwork)
-    first = {name: value.item() for name, value in model.losses(*model.render(views), views)[1].items()}
+    first = {name: value.item() for name, value in objective(model, views)[1].items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
         batch = collate_views([sampled[0], sampled[0]])
-        loss, _ = model.losses(*model.render(batch), batch)
+        loss, _ = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
     with torch.no_grad():
-        field, march = model.render(views)
+        field = model(views.image)
+        march = model.render(field, views)
         last = {name: value.item() for name, value in model.losses(field, march, views)[1].items()}
-    found = march.sdf[..., -1] < 0
+    found = march.visited_sdf[..., -1] < 0
     iou = (found & views.inside).sum() / (found | views.inside).sum()
     assert last["silhouette"] < 0.002
     assert last["color"] < 0.1 * first["color"]
@@ -59,7 +65,7 @@ def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     assert last["ray_free"] < 0.01
     assert last["eikonal"] < 0.1
     assert iou > 0.9
-    mesh = Protocol(resolution=48, low=-1.0, high=1.0).mesh(field[:1])  # one view leaves the depth open
+    mesh = field[:1].mesh(Grid(48, -1.0, 1.0))  # one view leaves the depth open
     assert mesh.is_watertight
     assert mesh.volume > 0
 
@@ -69,13 +75,13 @@ def test_two_hundred_steps_of_the_quickstart_lower_the_loss(tmp_path: pathlib.Pa
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [f"paths.cache={tmp_path}", f"paths.output={tmp_path}"])
     torch.manual_seed(0)
-    datamodule, model = build(config.data), build(config.model, optimizer=build(config.optimizer))
-    build(config.callbacks.pretraining).fit(model.hypernetwork)
+    datamodule, model = instantiate(config.data), instantiate(config.model, optimizer=instantiate(config.optimizer))
+    instantiate(config.callbacks.pretraining).fit(model.hypernetwork)
     optimizer = model.configure_optimizers()["optimizer"]
     losses: list[float] = []
     while len(losses) < 200:
         for views in datamodule.train_dataloader():
-            loss, _ = model.losses(*model.render(views), views)
+            loss, _ = objective(model, views)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

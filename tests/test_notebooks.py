@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sdfsrn.callbacks.pretraining import SpherePretraining
-from sdfsrn.cli import build, config_folder
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 TINY = [
@@ -60,7 +60,7 @@ def save_checkpoint(path: pathlib.Path, cache: pathlib.Path) -> None:
     """A model that sees a sphere in every picture, as training saves it."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [*TINY, "paths.output=unused", f"paths.cache={cache}"])
-    model = build(config.model)
+    model = instantiate(config.model)
     SpherePretraining(iterations=150, num_points=512, learning_rate=1e-3).fit(model.hypernetwork)
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": model.state_dict(), "config": OmegaConf.to_container(config, resolve=True)}, path)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from sdfsrn import SDFSRN
-from sdfsrn.cli import build, config_folder
 from sdfsrn.data import collate_views
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import Views
 from tiny import MODEL, PICTURES
 
@@ -40,13 +40,13 @@ def configured(*overrides: str, cache: pathlib.Path | str = "none") -> DictConfi
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Views:
-    dataset = build(configured(cache=tmp_path_factory.mktemp("cache")).data).dataset("train")
+    dataset = instantiate(configured(cache=tmp_path_factory.mktemp("cache")).data).dataset("train")
     return collate_views([dataset[i] for i in range(len(dataset))])
 
 
 @pytest.fixture
 def model() -> SDFSRN:
-    return build(configured().model).train()
+    return instantiate(configured().model).train()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def model() -> SDFSRN:
 def test_precisions(name: str, matmul: str, trainer: str) -> None:
     config = configured(f"precision={name}")
     assert (config.matmul_precision, config.trainer.precision) == (matmul, trainer)
-    assert build(config.trainer, logger=False).precision == trainer
+    assert instantiate(config.trainer, logger=False).precision == trainer
 
 
 class GivenLatent(nn.Module):
@@ -106,7 +106,8 @@ def test_autocast_reaches_the_encoder_and_nothing_else(model: SDFSRN, views: Vie
     seen = {}
     model.encoder.register_forward_hook(lambda module, inputs, latent: seen.update(latent=latent.dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        field, march = model.render(views)
+        field = model(views.image)
+        march = model.render(field, views)
     assert seen == {"latent": torch.bfloat16}
     weights = [tensor for layer in (*field.backbone, field.sdf_head, field.color_head) for tensor in layer]
     assert {tensor.dtype for tensor in weights if tensor is not None} == {torch.float32}
@@ -115,11 +116,11 @@ def test_autocast_reaches_the_encoder_and_nothing_else(model: SDFSRN, views: Vie
 
 def test_bfloat16_trains_and_validates(tmp_path: pathlib.Path) -> None:
     config = configured("precision=bf16", cache=tmp_path)
-    model, seen = build(config.model), []
+    model, seen = instantiate(config.model), []
     model.encoder.register_forward_hook(lambda module, inputs, latent: seen.append((module.training, latent.dtype)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer: pl.Trainer = build(config.trainer, logger=False)
-    trainer.fit(model, datamodule=build(config.data))
+    trainer: pl.Trainer = instantiate(config.trainer, logger=False)
+    trainer.fit(model, datamodule=instantiate(config.data))
     assert set(seen) == {(True, torch.bfloat16), (False, torch.bfloat16)}
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert torch.isfinite(trainer.callback_metrics["val/iou"])

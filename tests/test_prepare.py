@@ -14,12 +14,12 @@ import trimesh
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-import sdfsrn.data.pascal3d_release as release_module
-from sdfsrn.cli import build, config_folder
-from sdfsrn.data.views import ViewsDataset, collate_views
+import sdfsrn.data.sources.pascal3d_release as release_module
+from sdfsrn.data.batches.views import ViewsDataset, collate_views
 from sdfsrn.evaluate import evaluate
 from sdfsrn.prepare import prepare
 from sdfsrn.reconstruct import reconstruct
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.train import train
 
 TINY = [
@@ -88,7 +88,7 @@ def test_pascal3d_from_the_release_to_a_mesh(
     name = rows[0]["name"].removeprefix("car_")
     image = pascal3d / "Images/car_imagenet" / f"{name.rsplit('_', 1)[0]}.JPEG"
     mask = tmp_path / "made/masks/car" / f"{name}.png"
-    settings = [f"ckpt_path={checkpoint}", f"image={image}", f"mask={mask}", "margin=1.2", "accelerator=cpu"]
+    settings = [f"ckpt_path={checkpoint}", f"image={image}", f"mask={mask}", "crop=1.2", "accelerator=cpu"]
     written = reconstruct(composed("reconstruct", tmp_path / "meshes", *settings))
     mesh = trimesh.load(next(path for path in written if path.suffix == ".ply"))
     assert mesh.is_watertight
@@ -142,8 +142,8 @@ def test_any_data_set_becomes_a_folder_and_comes_back(boxes: tuple[pathlib.Path,
     data = ["data=shapenet", f"data.root={boxes[0]}", "data.category=boxes"]
     prepare(composed("prepare", tmp_path / "report", *data, f"export={tmp_path / 'folder'}"))
     folder = ["data=folder", f"data.root={tmp_path / 'folder'}", "data.crop=null", "data.image_size=32"]
-    again = build(composed("train", tmp_path, *folder).data)
-    original = build(composed("train", tmp_path, *data).data)
+    again = instantiate(composed("train", tmp_path, *folder).data)
+    original = instantiate(composed("train", tmp_path, *data).data)
     for split in ("train", "val"):
         one, other = (ViewsDataset(module.source(split)) for module in (original, again))
         assert len(one) == len(other)

@@ -12,7 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from sdfsrn import SDFSRN
-from sdfsrn.cli import build, config_folder, load_checkpoint, user_message
+from sdfsrn.checkpoints.loading import load
+from sdfsrn.cli.command import user_message
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.train import train
 from tiny import MODEL, PICTURES, PRETRAINING
 
@@ -105,7 +107,7 @@ def test_early_stopping_watches_what_picks_the_best(tmp_path: pathlib.Path, cach
     config = composed(
         tmp_path, cache, *chosen, *watched, "optimizer.lr=0", "trainer.max_steps=20", "trainer.val_check_interval=1",
     )  # fmt: skip
-    stopping = build(config.callbacks.early_stopping)
+    stopping = instantiate(config.callbacks.early_stopping)
     assert (stopping.monitor, stopping.mode) == ("val/iou", "max")
     train(config)
     found = rows(tmp_path, "val/iou")
@@ -135,12 +137,12 @@ def test_the_average_is_saved_validated_and_resumed(tmp_path: pathlib.Path, cach
         torch.testing.assert_close(second["state_dict"][name], expected.to(weight.dtype))
     measured = {}
     for state in ("state_dict", "current_model_state"):
-        model, _ = load_checkpoint(two / "checkpoints" / "last.ckpt")
+        model = load(two / "checkpoints" / "last.ckpt")
         if state == "state_dict":
             assert all(torch.equal(value, second[state][name]) for name, value in model.state_dict().items())
         model.load_state_dict(second[state])
         trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
-        measured[state] = trainer.validate(model, build(composed(two, cache).data), verbose=False)[0]["val/chamfer"]
+        measured[state] = trainer.validate(model, instantiate(composed(two, cache).data), verbose=False)[0]["val/chamfer"]
     assert rows(two, "val/chamfer")[-1] == pytest.approx(measured["state_dict"], rel=1e-5)
     assert rows(two, "val/chamfer")[-1] != pytest.approx(measured["current_model_state"], rel=1e-5)
     train(composed(two, cache, *EMA, "trainer.max_steps=4"))
@@ -153,7 +155,7 @@ def test_the_average_is_saved_validated_and_resumed(tmp_path: pathlib.Path, cach
 
 def test_settings_of_the_trainer_reach_it(tmp_path: pathlib.Path, cache: pathlib.Path) -> None:
     config = composed(tmp_path, cache, "trainer.gradient_clip_val=0.5", "++trainer.accumulate_grad_batches=2")
-    trainer = build(config.trainer)
+    trainer = instantiate(config.trainer)
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (0.5, 2)
     with pytest.raises(Exception, match="nonsense") as error:
         train(composed(tmp_path, cache, "+trainer.nonsense=1"))

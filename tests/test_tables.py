@@ -18,12 +18,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from sdfsrn import jobs, tabulation
-from sdfsrn.cli import build, config_folder
+from sdfsrn.cli import jobs, tabulation
+from sdfsrn.cli.jobs import Job, last_lines, run
+from sdfsrn.cli.tabulation import Line, Table
 from sdfsrn.data import ViewsDataModule
-from sdfsrn.jobs import Job, last_lines, run
+from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.tables import Row, job, other_settings, read_table, tables
-from sdfsrn.tabulation import Line, Table
 
 PAPER = pathlib.Path(__file__).parents[2] / "shared" / "paper.md"
 ITERATIONS = {1: {100_000, 200_000}, 2: {50_000}, 3: {200_000}, 4: {30_000}}
@@ -104,7 +104,7 @@ def test_every_row_is_trained_as_in_the_paper(number: int) -> None:
 def test_smoke_rows_are_on_the_built_in_data_of_the_same_kind(number: int) -> None:
     for row, task in jobs_of(number, "budget=smoke", "overrides=['trainer.max_steps=3']").values():
         if task.trains:
-            assert isinstance(build(task.config.data), ViewsDataModule)
+            assert isinstance(instantiate(task.config.data), ViewsDataModule)
             assert task.config.data.shapes.category == (row.label[0] if number in (1, 4) else "chair")
             assert (task.config.data.shapes.projection == "orthographic") == (number == 4)
             assert task.config.trainer.max_steps == 3

@@ -2,11 +2,31 @@
 
 from importlib.metadata import version
 
-from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.inference import reconstruct
-from sdfsrn.protocol import Protocol
-from sdfsrn.structures import March, Rays, Views
-from sdfsrn.system import SDFSRN
+from sdfsrn.checkpoints.authors import load_authors_checkpoint
+from sdfsrn.checkpoints.loading import load
+from sdfsrn.cli.building import build
+from sdfsrn.functional.camera import Rays
+from sdfsrn.functional.isosurface import Grid
+from sdfsrn.inference import reconstruct, refine
+from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.models.shape import Shape
+from sdfsrn.structures import March, Rendering, Views
+from sdfsrn.system import SDFSRN, ShapeModel
 
 __version__ = version("sdfsrn")
-__all__ = ["SDFSRN", "March", "Protocol", "Rays", "Views", "load_authors_checkpoint", "reconstruct"]
+__all__ = [
+    "SDFSRN",
+    "EvaluationProtocol",
+    "Grid",
+    "March",
+    "Rays",
+    "Rendering",
+    "Shape",
+    "ShapeModel",
+    "Views",
+    "build",
+    "load",
+    "load_authors_checkpoint",
+    "reconstruct",
+    "refine",
+]

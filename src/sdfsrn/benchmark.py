@@ -20,17 +20,12 @@ from rich.table import Table
 
 import sdfsrn
 from sdfsrn.benchmarking import instruments
-from sdfsrn.benchmarking.workloads import (
-    VARIANTS,
-    Training,
-    deliveries,
-    evaluations,
-    fitted_object,
-    peak_of_steps,
-    trainings,
-)
-from sdfsrn.cli import build, command, pick_device, seed_everything
-from sdfsrn.files import write_atomically
+from sdfsrn.benchmarking.workloads import VARIANTS, Training, deliveries, evaluations, fitted_object, peak_of_steps, trainings
+from sdfsrn.cli.command import command
+from sdfsrn.cli.loading import pick_device
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.seeds import seed_everything
 
 Samples = dict[str, list[dict[str, float]]]  # of every variant, a dictionary of seconds each time
 
@@ -79,7 +74,7 @@ def _settled_step(run: Training) -> dict[str, float]:
 
 def _evaluation(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
     nodes = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "pictures")}
-    protocol = dataclasses.replace(build(config.protocol), icp_iterations=50)
+    protocol = dataclasses.replace(instantiate(config.protocol), icp_iterations=50)
     work = evaluations(fitted_object(nodes), protocol)
     metrics: dict[str, Any] = {}
 

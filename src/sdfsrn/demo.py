@@ -19,21 +19,24 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
-from sdfsrn.cli import build, command, load_model, load_protocol, pick_device
-from sdfsrn.data.source import Picture
-from sdfsrn.files import png_bytes, write_atomically
-from sdfsrn.inference import network_input, read_picture, reconstruct
-from sdfsrn.meshes import write_mesh
-from sdfsrn.pictures import to_picture
-from sdfsrn.protocol import Protocol
-from sdfsrn.system import SDFSRN
+from sdfsrn.cli.command import command
+from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.data.preprocessing import read_picture
+from sdfsrn.data.source import ImageSample
+from sdfsrn.functional.isosurface import Grid
+from sdfsrn.inference import reconstruct
+from sdfsrn.meshes.figures import to_picture
+from sdfsrn.meshes.io import write_mesh
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.files import png_bytes, write_atomically
+from sdfsrn.system import ShapeModel
 
 if TYPE_CHECKING:
     import gradio
 
 log = logging.getLogger(__name__)
 
-MARGIN = 1.3  # around objects, where no example tells
+CROP = 1.3  # around objects, where no example tells
 FRONT = (-60, 65, None)  # where the viewer's camera starts, in degrees: objects face -z
 WHITE = (1.0, 1.0, 1.0, 1.0)
 SHOWN = 192  # pixels that the network's input is enlarged to
@@ -48,37 +51,33 @@ NO_MASK = (
 
 @dataclasses.dataclass(frozen=True)
 class Reconstructor:
-    """What answers the page: a model, and how its pictures and surfaces are made.
+    """What answers the page: a model, and how its surfaces are extracted.
 
     Args:
         model: in evaluation mode.
-        protocol: how the surface is extracted.
+        grid: where the surface is extracted.
         folder: for the meshes.
-        image_size: of the network's input.
-        background: colour put behind objects in training, in [-1, 1].
     """
 
-    model: SDFSRN
-    protocol: Protocol
+    model: ShapeModel
+    grid: Grid
     folder: pathlib.Path
-    image_size: int = 64
-    background: float = 1.0
 
     def __call__(
-        self, image: Image.Image, mask: Image.Image, resolution: int, margin: float | None
+        self, image: Image.Image, mask: Image.Image, resolution: int, crop: float | None
     ) -> tuple[pathlib.Path, UInt8[np.ndarray, "h w 3"], str]:
         """The GLB file, the picture that the network saw, and a line about the mesh; errors as `sdfsrn.reconstruct`.
 
         `resolution` counts grid intervals along an axis. Raises ValueError for a picture without surface.
         """
         start = time.perf_counter()
-        protocol = dataclasses.replace(self.protocol, resolution=int(resolution), dense=False)
-        mesh = reconstruct(image, self.model, mask, protocol, self.image_size, margin, self.background)
+        grid = dataclasses.replace(self.grid, resolution=int(resolution), dense=False)
+        mesh = reconstruct(image, self.model, mask, grid, crop=crop)
         if len(mesh.faces) == 0:
             raise ValueError("The model sees no surface in this picture. Does the object fill it as those of the examples do?")
         path = self.folder / uuid.uuid4().hex / "mesh.glb"
         write_mesh(mesh, path)
-        seen = network_input(image, mask, self.image_size, margin, self.background)
+        seen = dataclasses.replace(self.model.preprocessing, crop=crop)(image, mask)
         words = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {time.perf_counter() - start:.1f} s"
         return path, to_picture(seen), words
 
@@ -121,7 +120,7 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
     if count < 1 or "data" not in trained:
         return []
     try:
-        source = build(OmegaConf.create(trained["data"])).source("test")
+        source = instantiate(OmegaConf.create(trained["data"])).source("test")
         chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, count)})
         return [_write_example(source.picture(i), folder / f"example_{i:04d}.png") for i in chosen]
     except (ValueError, OSError) as error:
@@ -129,10 +128,10 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
         return []
 
 
-def typical_margin(examples: list[pathlib.Path]) -> float:
+def typical_crop(examples: list[pathlib.Path]) -> float:
     """The median over pictures of their longer side over that of the object: how much room training left around it."""
     room = [_room(read_picture(path, None)[1]) for path in examples]
-    return round(float(np.median(room)), 2) if room else MARGIN
+    return round(float(np.median(room)), 2) if room else CROP
 
 
 def page(reconstructor: Reconstructor, examples: list[pathlib.Path]) -> gradio.Blocks:
@@ -143,13 +142,13 @@ def page(reconstructor: Reconstructor, examples: list[pathlib.Path]) -> gradio.B
     """
     gr = _gradio()
 
-    def answer(edited: dict[str, Any] | None, mask: Image.Image | None, resolution: int, crop: bool, margin: float) -> tuple:
+    def answer(edited: dict[str, Any] | None, mask: Image.Image | None, resolution: int, crops: bool, crop: float) -> tuple:
         try:
             if edited is None or edited["background"] is None:
                 raise ValueError("First drop a picture, or choose an example.")
             image = edited["background"]
             found = object_mask(image, edited["layers"], mask)
-            path, seen, words = reconstructor(image.convert("RGB"), found, resolution, margin if crop else None)
+            path, seen, words = reconstructor(image.convert("RGB"), found, resolution, crop if crops else None)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return str(path), str(path), Image.fromarray(seen).resize((SHOWN, SHOWN), Image.Resampling.NEAREST), words
@@ -158,7 +157,7 @@ def page(reconstructor: Reconstructor, examples: list[pathlib.Path]) -> gradio.B
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column():
-                inputs = _inputs(gr, reconstructor.protocol.resolution, typical_margin(examples), examples)
+                inputs = _inputs(gr, reconstructor.grid.resolution, reconstructor.model.preprocessing.crop, examples)
                 button = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
             with gr.Column():
                 model = gr.Model3D(
@@ -181,17 +180,16 @@ def demo(config: DictConfig) -> None:
     """
     _gradio()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server whether it is there
-    model, trained = load_model(config)
-    model = model.to(pick_device(config.accelerator))
+    model = load_model(config)
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # threads that wait for a core which the browser has take ages
     with tempfile.TemporaryDirectory(prefix="sdfsrn-demo-") as name:
         folder = pathlib.Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = name  # what visitors upload goes with the rest
-        examples = example_pictures(trained, folder / "examples", config.examples)
-        background = trained.get("data", {}).get("background", 1.0)
-        reconstructor = Reconstructor(model, load_protocol(config.protocol, trained), folder, config.image_size, background)
+        examples = example_pictures(model.config, folder / "examples", config.examples)
+        reconstructor = Reconstructor(model, load_protocol(config.protocol, model).grid, folder)
+        size = model.preprocessing.image_size
         with torch.no_grad():  # the first call of a network takes longer
-            model(torch.zeros(1, 3, config.image_size, config.image_size, device=model.device))
+            model(torch.zeros(1, 3, size, size, device=model.device))
         blocks = page(reconstructor, examples)
         options = {"allowed_paths": [name], "share": config.share, "quiet": True, "footer_links": [], "ssr_mode": False}
         address = {"server_name": config.host, "server_port": config.port}
@@ -200,8 +198,8 @@ def demo(config: DictConfig) -> None:
         blocks.block_thread()
 
 
-def _inputs(gr: types.ModuleType, resolution: int, margin: float, examples: list[pathlib.Path]) -> list[Any]:
-    """The left column: picture with strokes, mask, resolution, whether to crop, margin."""
+def _inputs(gr: types.ModuleType, resolution: int, crop: float | None, examples: list[pathlib.Path]) -> list[Any]:
+    """The left column: picture with strokes, mask, resolution, whether to crop, and to what; `crop` as in training."""
     picture = gr.ImageEditor(
         label="Picture",
         type="pil",
@@ -217,14 +215,15 @@ def _inputs(gr: types.ModuleType, resolution: int, margin: float, examples: list
     )
     if examples:
         gr.Examples([str(path) for path in examples], picture, label="Examples: pictures the model has never seen")
-    with gr.Accordion("Mask, resolution, margin", open=False, elem_id="advanced"):
+    with gr.Accordion("Mask, resolution, crop", open=False, elem_id="advanced"):
         mask = gr.Image(
             label="Mask, bright where the object is", type="pil", image_mode="L", sources=["upload"], elem_id="mask"
         )
         grid = gr.Slider(16, 256, value=resolution, step=8, label="Resolution: grid intervals along an axis")
-        crop = gr.Checkbox(False, label="Crop to the object")
-        room = gr.Slider(1, 3, value=margin, step=0.01, label="Margin: side of the crop over the object's longer side")
-    return [picture, mask, grid, crop, room]
+        crops = gr.Checkbox(crop is not None, label="Crop to the object")
+        side = crop or typical_crop(examples)
+        room = gr.Slider(1, 3, value=side, step=0.01, label="Side of the crop over the object's longer side")
+    return [picture, mask, grid, crops, room]
 
 
 def _gradio() -> types.ModuleType:
@@ -236,15 +235,15 @@ def _gradio() -> types.ModuleType:
     return gradio
 
 
-def _write_example(picture: Picture, path: pathlib.Path) -> pathlib.Path:
-    alpha = np.round(picture.coverage * 255).astype(np.uint8)
+def _write_example(picture: ImageSample, path: pathlib.Path) -> pathlib.Path:
+    alpha = np.round(picture.alpha * 255).astype(np.uint8)
     write_atomically(path, png_bytes(np.dstack([picture.image, alpha])))
     return path
 
 
-def _room(coverage: np.ndarray) -> float:
-    rows, columns = np.nonzero(coverage >= 0.5)
-    return max(coverage.shape) / (max(np.ptp(rows), np.ptp(columns)) + 1)
+def _room(alpha: np.ndarray) -> float:
+    rows, columns = np.nonzero(alpha >= 0.5)
+    return max(alpha.shape) / (max(np.ptp(rows), np.ptp(columns)) + 1)
 
 
 main = command("demo")(demo)

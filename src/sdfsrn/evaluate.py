@@ -9,15 +9,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sdfsrn.cli import build, command, load_model, load_protocol, pick_device, seed_everything
+from sdfsrn.cli.command import command
+from sdfsrn.cli.loading import load_model, load_protocol
 from sdfsrn.data import ViewsDataModule
-from sdfsrn.data.views import ViewsDataset
-from sdfsrn.evaluation import evaluate as evaluate_split
+from sdfsrn.data.source import Source
+from sdfsrn.evaluation.results import complaint
+from sdfsrn.evaluation.run import evaluate as evaluate_split
 from sdfsrn.inference import refine
-from sdfsrn.models.field import Field
-from sdfsrn.results import complaint
+from sdfsrn.models import Shape
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.structures import Views
-from sdfsrn.system import SDFSRN
+from sdfsrn.system import ShapeModel
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +32,13 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         ValueError: some objects could not be measured, after everything else was, and was written.
     """
     seed_everything(config.seed)
-    model, trained = load_model(config)
-    datamodule = _datamodule(config, trained)
+    model = load_model(config)
+    datamodule = _datamodule(config, model.config)
     datamodule.prepare()
     summary = evaluate_split(
-        model.to(pick_device(config.accelerator)),
-        ViewsDataset(datamodule.source(config.split), None, datamodule.background),
-        load_protocol(config.protocol, trained),
+        model,
+        datamodule.source(config.split),
+        load_protocol(config.protocol, model),
         pathlib.Path(config.paths.output),
         config.mesh_formats,
         config.limit,
@@ -54,26 +57,26 @@ def _about(config: DictConfig, datamodule: ViewsDataModule) -> dict[str, Any]:
     return {"checkpoint": str(checkpoint), "data": data, "split": config.split, "seed": config.seed, **fitted}
 
 
-def _reference(datamodule: ViewsDataModule) -> ViewsDataset | None:
+def _reference(datamodule: ViewsDataModule) -> Source | None:
     try:
-        return ViewsDataset(datamodule.source("val"), None, datamodule.background)
+        return datamodule.source("val")
     except ValueError as error:
         log.warning("There is no best constant shape without a validation split: %s", error)
         return None
 
 
-def _refinement(config: DictConfig) -> Callable[[SDFSRN, Views], Field] | None:
+def _refinement(config: DictConfig) -> Callable[[ShapeModel, Views], Shape] | None:
     if not config.test_time_optimization:
         return None
-    return lambda model, views: refine(model, views, config.optimization.steps, config.optimization.lr, config.seed).field
+    return lambda model, views: refine(model, views, config.optimization.steps, config.optimization.lr, config.seed).shape
 
 
 def _datamodule(config: DictConfig, trained: dict[str, Any]) -> ViewsDataModule:
     if config.get("data") is not None:
-        return build(config.data)
+        return instantiate(config.data)
     if "data" not in trained:
         raise ValueError("Expected data=..., since this checkpoint does not say what it was trained on.")
-    return build(OmegaConf.create(trained["data"]))
+    return instantiate(OmegaConf.create(trained["data"]))
 
 
 main = command("evaluate")(evaluate)

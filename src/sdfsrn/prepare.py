@@ -11,13 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from sdfsrn.cli import build, command, seed_everything
+from sdfsrn.cli.command import command
 from sdfsrn.data import ShapeNetDataModule, ViewsDataModule
-from sdfsrn.data.export import export_folder
-from sdfsrn.data.inspection import contact_sheet, inspect
-from sdfsrn.data.models import render_models
+from sdfsrn.data.preparing.export import export_folder
+from sdfsrn.data.preparing.inspection import contact_sheet, inspect
+from sdfsrn.data.preparing.render_models import render_models
 from sdfsrn.data.source import Source
-from sdfsrn.files import write_atomically
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.seeds import seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     seed_everything(0)
     output = pathlib.Path(config.paths.output)
     output.mkdir(parents=True, exist_ok=True)
-    datamodule = build(config.data)
+    datamodule = instantiate(config.data)
     report: dict[str, Any] = {} if config.models is None else {"models": _render(config, datamodule)}
     report["failures"] = datamodule.prepare(config.num_workers)
     sources: dict[str, Source] = {}

@@ -18,32 +18,16 @@ Frames and units, fixed here once as well:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sdfsrn.functional.camera import Camera
-
-
-class Rays(NamedTuple):
-    """Lines of sight in the world frame: the point at depth z is `origin + z * direction`."""
-
-    origin: Float[Tensor, "b r 3"]
-    direction: Float[Tensor, "b r 3"]
-
-    def at(self, depth: Float[Tensor, "b r"]) -> Float[Tensor, "b r 3"]:
-        """World points at one depth a ray."""
-        return self.origin + depth[..., None] * self.direction
-
-    def at_many(self, depth: Float[Tensor, "b r s"]) -> Float[Tensor, "b r s 3"]:
-        """World points at several depths a ray."""
-        return self.origin[..., None, :] + depth[..., None] * self.direction[..., None, :]
+from sdfsrn.functional.camera import Camera
 
 
 class Views(NamedTuple):
-    """One training batch: pictures of objects, and what is known at r sampled pixels of each."""
+    """One batch: pictures of objects, and what is known at r sampled pixels of each."""
 
     image: Float[Tensor, "b 3 h w"]  # colour over the background
     camera: Camera
@@ -52,26 +36,56 @@ class Views(NamedTuple):
     inside: Bool[Tensor, "b r"]  # the pixel belongs to the silhouette
     distance: Float[Tensor, "b r"]  # D(u) to the silhouette's outline, from both sides, in units of the image plane
     weight: Float[Tensor, "b r"]  # w(u) = 1 / D(u), finite
-    area: Float[Tensor, "b r"]  # of the picture that the ray stands for, in r-ths of it; 1 where rays are uniform
+    inverse_density: Float[Tensor, "b r"]  # image area per ray, relative to uniform sampling, where it is 1
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
 
     def ray_weight(self, importance: bool) -> Float[Tensor, "b r"]:
-        """w(u), or 1, times the area: with it, a mean over the rays is one over the pictures."""
-        return self.weight * self.area if importance else self.area
+        """w(u), or 1, times the inverse density: a mean over rays with this weight is one over the whole pictures."""
+        return self.weight * self.inverse_density if importance else self.inverse_density
 
-    def some(self, rays: Int[Tensor, " k"]) -> Views:
+    def select_rays(self, rays: Int[Tensor, " k"]) -> Views:
         """The same pictures with some of their rays."""
-        names = ("uv", "color", "inside", "distance", "weight", "area")
+        names = ("uv", "color", "inside", "distance", "weight", "inverse_density")
         return self._replace(**{name: getattr(self, name)[:, rays] for name in names})
 
 
-class March(NamedTuple):
-    """What a ray marcher found: visited points, the surface between the last two of them, and its colour."""
+@runtime_checkable
+class Rendering(Protocol):
+    """A shape seen along the rays of a batch; what every renderer returns."""
 
-    depth: Float[Tensor, "b r s"]  # z^(0) .. z^(N), never decreasing
-    sdf: Float[Tensor, "b r s"]  # f at the visited points
-    surface_depth: Float[Tensor, "b r"]  # z*
-    surface_feature: Float[Tensor, "b r c"]  # of the shared backbone at z*
+    @property
+    def color(self) -> Float[Tensor, "b r 3"]:
+        """RGB in [-1, 1]."""
+        ...
+
+    @property
+    def depth(self) -> Float[Tensor, "b r"]:
+        """Depth of the surface; any number where there is none."""
+        ...
+
+    @property
+    def opacity(self) -> Float[Tensor, "b r"]:
+        """How much of the ray's pixel the shape covers, in [0, 1]; at least half is inside the silhouette."""
+        ...
+
+
+class March(NamedTuple):
+    """The rendering of a ray marcher: visited points, the surface between the last two of them, and its colour."""
+
+    visited_depth: Float[Tensor, "b r s"]  # z^(0) .. z^(N), never decreasing
+    visited_sdf: Float[Tensor, "b r s"]  # f at the visited points
+    depth: Float[Tensor, "b r"]  # z*
+    feature: Float[Tensor, "b r c"]  # of the shared backbone at z*
     color: Float[Tensor, "b r 3"]  # g at z*
     hit: Bool[Tensor, "b r"]  # there is a surface between the last two points
+
+    @property
+    def opacity(self) -> Float[Tensor, "b r"]:
+        """1 where the last visited point is inside the shape, else 0."""
+        return (self.visited_sdf[..., -1] < 0).to(self.visited_sdf)
+
+    @property
+    def crossed(self) -> Bool[Tensor, "b r"]:
+        """There is a surface between any two visited points."""
+        return (self.visited_sdf > 0).any(-1) & (self.visited_sdf < 0).any(-1)

@@ -1,81 +1,95 @@
-"""The method as a LightningModule: it composes the parts and holds no mathematics of its own."""
+"""Models as LightningModules: what all of them share, and the method, which composes its parts."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torchmetrics
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from sdfsrn.data.sampling import run_seed, seed_step
+from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.chamfer import ChamferDistance
-from sdfsrn.models import Field, Hypernetwork
-from sdfsrn.protocol import Protocol
-from sdfsrn.structures import March, Views
+from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.models import Field, Hypernetwork, Shape
+from sdfsrn.runtime.configs import describe
+from sdfsrn.runtime.seeds import run_seed, seed_step
+from sdfsrn.structures import March, Rendering, Views
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
-class SDFSRN(pl.LightningModule):
-    """Single-image signed distance functions, learned from silhouettes (SDF-SRN). arXiv:2010.10505.
+class ShapeModel(pl.LightningModule, abc.ABC):
+    """A model that turns images into shapes: it encodes, decodes and renders; training and validation are the same for all.
 
-        views.image --encoder--> latent --hypernetwork--> field: f (signed distance), g (colour), one MLP an object
-        views.camera, views.uv --> rays --raymarcher(field)--> march: visited points, surface, colour
-        field, march, views --losses--> the weighted sum of the losses
+    A subclass takes the arguments below, hands them on, and keeps its own under their names, so that checkpoints can tell how
+    it was built.
 
     Args:
-        encoder: image to latent code, with `latent_dim`.
-        hypernetwork: latent code to `Field`.
-        raymarcher: (field, rays) to `March`.
-        losses: (field, march, views) to the loss and its terms.
+        losses: (shape, rendering, views) to the loss and its terms.
         optimizer: called with the parameters; Adam with the paper's learning rate if None.
         scheduler: called with the optimizer, stepped after every training step; None keeps the learning rate.
         validation: how to measure during training, coarser than the test's `protocol`.
+
+    Attributes:
+        protocol: how its shapes are meshed and measured; travels in checkpoints.
+        preprocessing: from a picture to its input, as in training; travels in checkpoints.
+        config: the run's configuration, plain dictionaries; travels in checkpoints. Empty for a model built in Python.
     """
 
     def __init__(
         self,
-        encoder: nn.Module,
-        hypernetwork: Hypernetwork,
-        raymarcher: nn.Module,
         losses: Objective,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
-        validation: Protocol | None = None,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        validation: EvaluationProtocol | None = None,
     ) -> None:
         super().__init__()
-        if encoder.latent_dim != hypernetwork.latent_dim:
-            raise ValueError(
-                f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {hypernetwork.latent_dim} (hypernetwork)."
-            )
-        self.encoder = encoder
-        self.hypernetwork = hypernetwork
-        self.raymarcher = raymarcher
         self.losses = losses
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.validation = validation or Protocol(resolution=64, num_points=10_000)
+        self.validation = validation or EvaluationProtocol(resolution=64, num_points=10_000)
         self.chamfer = ChamferDistance()
         self.iou = torchmetrics.MeanMetric()
-        self.config: dict[str, Any] = {}  # what this model was built from; travels in its checkpoints
-        self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
+        self.protocol = EvaluationProtocol(low=self.validation.low, high=self.validation.high)
+        self.preprocessing = Preprocessing()
+        self.config: dict[str, Any] = {}
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Field:
-        """The implicit functions of the objects in the images (colours in [-1, 1])."""
-        latent = self.encoder(image).to(image.dtype)
+    @abc.abstractmethod
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
+        """Latent codes of images with colours in [-1, 1]."""
+
+    @abc.abstractmethod
+    def decode(self, latent: Float[Tensor, "b l"]) -> Shape:
+        """The shapes of latent codes."""
+
+    @abc.abstractmethod
+    def render(self, shape: Any, views: Views) -> Rendering:
+        """The shapes along the rays of their views."""
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Any:
+        """The shapes of the objects in the images (colours in [-1, 1])."""
+        latent = self.encode(image).to(image.dtype)
         with _full_precision(image):
-            return self.hypernetwork(latent)
+            return self.decode(latent)
 
-    def render(self, views: Views) -> tuple[Field, March]:
-        """The implicit functions of the objects, and what their rays meet. Eq. (9), arXiv:2010.10505."""
-        field = self(views.image)
-        with _full_precision(views.image):
-            return field, self.raymarcher(field, views.camera.rays(views.uv))
+    def surface_found(self, rendering: Any) -> Bool[Tensor, "b r"]:
+        """Which rays met a surface: `train/hit` is their share of the silhouette, and none at all is a collapse."""
+        return rendering.opacity >= 0.5
+
+    def setup(self, stage: str) -> None:
+        """Take the preprocessing of the trainer's data."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:
         """Make the losses' random draws a function of the seed and the step, so that a resumed run draws the same."""
@@ -84,43 +98,55 @@ class SDFSRN(pl.LightningModule):
 
     def training_step(self, views: Views, batch_index: int) -> dict[str, Tensor]:
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
-        field, march = self.render(views)
+        shape = self(views.image)
         with _full_precision(views.image):
-            loss, terms = self.losses(field, march, views)
-        crossed = (march.sdf > 0).any(-1) & (march.sdf < 0).any(-1)
-        silhouette = views.area * views.inside
-        hit = (crossed * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
+            rendering = self.render(shape, views)
+            loss, terms = self.losses(shape, rendering, views)
+        silhouette = views.inverse_density * views.inside
+        hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
         values = {"loss": loss, "hit": hit, **terms}
         self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return values
 
     def validation_step(self, views: Views, batch_index: int) -> None:
-        """Measures silhouettes in the input's view, and shapes that have a truth against it.
+        """Measure silhouettes in the input's view, and shapes of known ground truth.
 
         Logs the intersection over union `val/iou`, and `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`.
         """
-        field, march = self.render(views)
-        predicted = march.sdf[..., -1] < 0
+        shape = self(views.image)
+        with _full_precision(views.image):
+            inside = self.render(shape, views).opacity >= 0.5
         for i, points in enumerate(views.points):
             if views.index[i] < 0:
                 continue
-            self.iou.update(intersection_over_union(predicted[i], views.inside[i]))
-            truth = self.validation.truth(points)
+            self.iou.update(intersection_over_union(inside[i], views.inside[i]))
+            truth = self.validation.ground_truth(points)
             if len(truth):
-                mesh = self.validation.mesh(field[i : i + 1])
+                mesh = shape[i : i + 1].mesh(self.validation.grid, color=False)
                 self.chamfer.update(self.validation.align(self.validation.sample(mesh), truth), truth)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the means over objects; nothing about shapes if none has a truth."""
-        found = self.chamfer.compute() | {"iou": self.iou.compute()}
-        self.log_dict({f"val/{name}": value for name, value in found.items()})
+        """Log the means over objects; nothing about shapes if no ground truth is known."""
+        values = self.chamfer.compute() | {"iou": self.iou.compute()}
+        self.log_dict({f"val/{name}": value for name, value in values.items()})
         self.chamfer.reset()
         self.iou.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration (plain dictionaries and lists), under `config`."""
-        checkpoint["config"] = self.config
+        """Add, under `config`, how to build this model again (plain dictionaries), its protocol and its preprocessing."""
+        checkpoint["config"] = self.description()
+
+    def description(self) -> dict[str, Any]:
+        """The configuration, or, of a model built in Python, one made from the attributes of its parts."""
+        made = {"protocol": describe(self.protocol), "preprocessing": describe(self.preprocessing)}
+        if "model" in self.config:
+            return {**self.config, **made}
+        try:
+            return {"model": describe(self, leave_out=("optimizer", "scheduler")), **made}
+        except ValueError as error:
+            rank_zero_warn(f"{error} Until then this checkpoint loads by sdfsrn.load(path, model=...) only.")
+            return made
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with learning rate 1e-4, unless another optimizer is given; the scheduler if there is one."""
@@ -130,6 +156,60 @@ class SDFSRN(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
 
+class SDFSRN(ShapeModel):
+    """Single-image signed distance functions, learned from silhouettes (SDF-SRN). arXiv:2010.10505.
+
+        views.image --encoder--> latent --hypernetwork--> field: f (signed distance), g (colour), one MLP per object
+        views.camera, views.uv --> rays --raymarcher(field)--> march: visited points, surface, colour
+        field, march, views --losses--> the weighted sum of the losses
+
+    Args:
+        encoder: image to latent code, with `latent_dim`.
+        hypernetwork: latent code to `Field`.
+        raymarcher: (field, rays) to `March`.
+        losses: (field, march, views) to the loss and its terms.
+        optimizer, scheduler, validation: see `ShapeModel`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        hypernetwork: Hypernetwork,
+        raymarcher: nn.Module,
+        losses: Objective,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        validation: EvaluationProtocol | None = None,
+    ) -> None:
+        super().__init__(losses, optimizer, scheduler, validation)
+        if encoder.latent_dim != hypernetwork.latent_dim:
+            raise ValueError(
+                f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {hypernetwork.latent_dim} (hypernetwork)."
+            )
+        self.encoder = encoder
+        self.hypernetwork = hypernetwork
+        self.raymarcher = raymarcher
+        self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
+
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
+        """Latent codes of images with colours in [-1, 1]."""
+        return self.encoder(image)
+
+    def decode(self, latent: Float[Tensor, "b l"]) -> Field:
+        """The implicit functions of latent codes. Section 3.3, arXiv:2010.10505."""
+        field = self.hypernetwork(latent)
+        field.grid = self.protocol.grid
+        return field
+
+    def render(self, shape: Field, views: Views) -> March:
+        """What the rays of the views meet. Eq. (9), arXiv:2010.10505."""
+        return self.raymarcher(shape, views.camera.rays(views.uv))
+
+    def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
+        """Which rays have a surface between any two of their visited points."""
+        return rendering.crossed
+
+
 def _full_precision(like: Tensor) -> torch.autocast:
-    """Where no autocast reaches: all but the encoder, since bfloat16 in the field changes gradients by a quarter."""
+    """Disable autocast: all but the encoder runs in float32, since bfloat16 in the field changes gradients by a quarter."""
     return torch.autocast(like.device.type, enabled=False)

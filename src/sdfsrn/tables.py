@@ -20,9 +20,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from sdfsrn.cli import build, command
-from sdfsrn.jobs import Job, run
-from sdfsrn.tabulation import Line, Table, check_formats, show, write
+from sdfsrn.cli.command import command
+from sdfsrn.cli.jobs import Job, run
+from sdfsrn.cli.tabulation import Line, Table, check_formats, show, write
+from sdfsrn.runtime.configs import instantiate
 
 log = logging.getLogger(__name__)
 WHERE = ("ckpt_path", "paths.output", "trainer.accelerator", "accelerator")  # settings that change no result
@@ -183,7 +184,7 @@ def _check_data(jobs: Sequence[Job]) -> None:
     """Make what each data set lacks and open it once, so that a wrong folder is known before anything is trained."""
     data = {tuple(job.config.data.get(key) for key in ("_target_", "root", "category")): job for job in jobs if job.trains}
     for first in data.values():
-        datamodule = build(first.config.data)
+        datamodule = instantiate(first.config.data)
         datamodule.prepare()
         datamodule.source("test")
 

@@ -7,24 +7,24 @@ import logging
 import pathlib
 import re
 import secrets
-import subprocess
 import sys
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from sdfsrn.authors import load_authors_checkpoint
-from sdfsrn.callbacks import LastCheckpoint, WandbRun
-from sdfsrn.checkpoints import AtomicCheckpointIO, find_checkpoint
-from sdfsrn.cli import build, command, load_weights, print_config, read_checkpoint, seed_everything
-from sdfsrn.evaluation import evaluate
-from sdfsrn.resuming import result, unfinished, write_result
-from sdfsrn.system import SDFSRN
+from sdfsrn.checkpoints.files import find_checkpoint
+from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
+from sdfsrn.checkpoints.resuming import result, unfinished, write_result
+from sdfsrn.cli.building import build_model, build_trainer, plain
+from sdfsrn.cli.command import command, print_config
+from sdfsrn.evaluation.run import evaluate
+from sdfsrn.loggers import WandbRun
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.seeds import seed_everything
+from sdfsrn.system import ShapeModel
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +37,21 @@ def train(config: DictConfig) -> float | None:
     _quiet()
     folder = pathlib.Path(config.paths.output)
     path = _start(config, folder)
-    if path is not None and (done := result(folder, _plain(config))):
+    if path is not None and (done := result(folder, plain(config))):
         log.warning("%s holds this run, finished at step %d.", folder, done["step"])
         return done["value"]
     resumed = None if path is None else read_checkpoint(path)
     config = _with_logs(config, resumed)
     print_config(config)
     seed_everything(config.seed)
-    datamodule = build(config.data)
+    datamodule = instantiate(config.data)
     datamodule.prepare()
     datamodule.setup("fit")
-    model = _model(config)
+    model = build_model(config)
     if path is not None and resumed is not None:
         load_weights(model, resumed, path)
         log.info("Going on from step %d of %s", resumed["global_step"], path)
-    trainer = _trainer(config)
+    trainer = build_trainer(config)
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
         checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
@@ -61,7 +61,7 @@ def train(config: DictConfig) -> float | None:
         if config.test and trainer.is_global_zero:
             _test(config, model, trainer, best.best_model_path if best is not None else "")
         if trainer.is_global_zero and not config.trainer.get("fast_dev_run"):
-            write_result(folder, _plain(config), value, trainer.global_step)
+            write_result(folder, plain(config), value, trainer.global_step)
     finally:
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
@@ -73,10 +73,10 @@ def _start(config: DictConfig, folder: pathlib.Path) -> str | None:
     """The checkpoint to go on from: the one that is named, or this run's own."""
     if config.ckpt_path is not None:
         return find_checkpoint(config.ckpt_path, config.paths.root, folder)
-    return unfinished(folder, _plain(config))
+    return unfinished(folder, plain(config))
 
 
-def _test(config: DictConfig, model: SDFSRN, trainer: pl.Trainer, path: str) -> None:
+def _test(config: DictConfig, model: ShapeModel, trainer: pl.Trainer, path: str) -> None:
     """Measure the weights in a checkpoint, the model's own without a path, on the test split; logs the means as `test/`."""
     if path:
         load_weights(model, read_checkpoint(path), path)
@@ -85,10 +85,10 @@ def _test(config: DictConfig, model: SDFSRN, trainer: pl.Trainer, path: str) -> 
     data = type(datamodule).__name__.removesuffix("DataModule")
     summary = evaluate(
         model.to(trainer.strategy.root_device),
-        datamodule.dataset("test"),
-        build(config.protocol),
+        datamodule.source("test"),
+        instantiate(config.protocol),
         pathlib.Path(config.paths.output) / "test",
-        reference=datamodule.dataset("val"),
+        reference=datamodule.dataset("val").source,
         about={"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed},
     )
     for logger in trainer.loggers:
@@ -97,32 +97,6 @@ def _test(config: DictConfig, model: SDFSRN, trainer: pl.Trainer, path: str) -> 
         numbers = {f"test/{name}": value for name, value in {**counts, **means}.items()}
         logger.log_metrics(numbers, step=trainer.global_step)
         logger.save()
-
-
-def _model(config: DictConfig) -> SDFSRN:
-    schedule = {name: build(config[name]) if config[name] else None for name in ("optimizer", "scheduler")}
-    if config.authors_checkpoint is None:
-        model = build(config.model, **schedule)
-    else:
-        model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings).train()
-        model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
-    model.config = _plain(config) | model.config
-    return model
-
-
-def _trainer(config: DictConfig) -> pl.Trainer:
-    callbacks = [build(node) for node in config.callbacks.values() if node is not None]
-    if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
-        log.warning(
-            "Nothing is kept of this run if it is cut off. 'callbacks=[default,NAME]' adds to the callbacks that keep it."
-        )
-    loggers: list[Logger] = [build(node) for node in config.logger.values() if node is not None]
-    for logger in loggers:
-        logger.log_hyperparams(_plain(config) | _git_state())
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` does, and saves what it goes on from
-    return build(config.trainer, callbacks=callbacks, logger=loggers or False, plugins=plugins)
 
 
 def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig:
@@ -143,18 +117,6 @@ def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig
     return config
 
 
-def _git_state() -> dict[str, Any]:
-    """The working folder's commit, and whether followed files differ from it; nothing without git or outside a checkout."""
-    try:
-        commit, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git": {"commit": commit, "dirty": bool(changes)}}
-
-
 def _quiet() -> None:
     """Keep advertisements, and warnings that no user of this program can act on, off the screen."""
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
@@ -168,10 +130,6 @@ def _quiet() -> None:
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     noise = ("For seamless cloud", "`weights_only` was not set")
     rank_zero.addFilter(lambda record: not any(text in record.getMessage() for text in noise))
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 main = command("train")(train)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from sdfsrn.callbacks import SpherePretraining
-from sdfsrn.models import FieldShape, Hypernetwork
+from sdfsrn.models import FieldConfig, Hypernetwork
 
 
 @pytest.fixture
 def hypernetwork() -> Hypernetwork:
     torch.manual_seed(0)
-    return Hypernetwork(8, 32, 1, FieldShape(width=32, depth=3, num_frequencies=2))
+    return Hypernetwork(8, 32, 1, FieldConfig(width=32, depth=3, num_frequencies=2))
 
 
 def test_gives_spheres_for_unseen_codes(hypernetwork: Hypernetwork) -> None:

@@ -26,13 +26,13 @@ def brute_force(image: np.ndarray, left: float, top: float, side: float, size: i
 def test_shrinking_is_the_mean_over_each_pixel(left: float, top: float, side: float, size: int) -> None:
     generator = np.random.default_rng(0)
     color = generator.integers(0, 256, (48, 36, 3), dtype=np.uint8)
-    coverage = (generator.random((48, 36)) * (generator.random((48, 36)) > 0.3)).astype(np.float32)
-    result, covered = crop_square(color, coverage, left, top, side, size)
-    expected = brute_force(coverage, left, top, side, size)
+    alpha = (generator.random((48, 36)) * (generator.random((48, 36)) > 0.3)).astype(np.float32)
+    result, covered = crop_square(color, alpha, left, top, side, size)
+    expected = brute_force(alpha, left, top, side, size)
     np.testing.assert_allclose(covered, expected, atol=1e-5)
     assert covered.dtype == np.float32
     with np.errstate(invalid="ignore"):
-        weighted = np.stack([brute_force(color[..., c] * coverage, left, top, side, size) / expected for c in range(3)], -1)
+        weighted = np.stack([brute_force(color[..., c] * alpha, left, top, side, size) / expected for c in range(3)], -1)
     sure = expected > 0.01
     assert np.abs(result[sure] - weighted[sure]).max() <= 0.51
 
@@ -51,32 +51,32 @@ def test_a_ramp_stays_a_ramp(left: float, top: float, side: float, size: int) ->
 
 def test_a_disc_keeps_its_area_and_middle() -> None:
     y, x = np.mgrid[:200, :300] + 0.5
-    coverage = (np.hypot(x - 171.3, y - 88.8) < 40).astype(np.float32)
+    alpha = (np.hypot(x - 171.3, y - 88.8) < 40).astype(np.float32)
     left, top, side, size = 113.7, 20.9, 111.3, 48
-    _, covered = crop_square(np.zeros((200, 300, 3), np.uint8), coverage, left, top, side, size)
+    _, covered = crop_square(np.zeros((200, 300, 3), np.uint8), alpha, left, top, side, size)
     at = (np.arange(size) + 0.5) / size * side
-    assert covered.sum() * (side / size) ** 2 == pytest.approx(coverage.sum(), rel=1e-5)
+    assert covered.sum() * (side / size) ** 2 == pytest.approx(alpha.sum(), rel=1e-5)
     middle = [(covered.sum(0) @ at) / covered.sum() + left, (covered.sum(1) @ at) / covered.sum() + top]
-    true = [(coverage * x).sum() / coverage.sum(), (coverage * y).sum() / coverage.sum()]
+    true = [(alpha * x).sum() / alpha.sum(), (alpha * y).sum() / alpha.sum()]
     assert middle == pytest.approx(true, abs=0.05)
 
 
 def test_the_same_window_changes_nothing() -> None:
     generator = np.random.default_rng(0)
     color = generator.integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    coverage = generator.integers(0, 256, (24, 24)).astype(np.float32) / 255
-    result, covered = crop_square(color, coverage, 0, 0, 24, 24)
+    alpha = generator.integers(0, 256, (24, 24)).astype(np.float32) / 255
+    result, covered = crop_square(color, alpha, 0, 0, 24, 24)
     assert np.array_equal(result, color)
-    np.testing.assert_allclose(covered, coverage, atol=1e-7)
+    np.testing.assert_allclose(covered, alpha, atol=1e-7)
 
 
 def test_a_neighbour_is_not_touched_by_rounding() -> None:
-    """D(u) takes every coverage above 0 for the object."""
-    coverage = np.zeros((30, 30), np.float32)
-    coverage[:, 10:20] = 1
+    """D(u) takes every alpha above 0 for the object."""
+    alpha = np.zeros((30, 30), np.float32)
+    alpha[:, 10:20] = 1
     for size in range(1, 60):
         side = 2.1 * size  # the window ends where the object begins, but for rounding
-        _, covered = crop_square(np.zeros((30, 30, 3), np.uint8), coverage, 10 - 0.7 * 3 * size, 0, side, size)
+        _, covered = crop_square(np.zeros((30, 30, 3), np.uint8), alpha, 10 - 0.7 * 3 * size, 0, side, size)
         assert not covered.any()
 
 
@@ -84,26 +84,26 @@ def test_colours_are_the_objects_then_the_backgrounds_and_white_beyond() -> None
     color = np.zeros((8, 8, 3), np.uint8)
     color[..., 1] = 200
     color[:, 4:] = [180, 0, 0]
-    coverage = np.zeros((8, 8), np.float32)
-    coverage[:, 4:] = 1
-    result, _ = crop_square(color, coverage, -5, -5, 18, 6)
+    alpha = np.zeros((8, 8), np.float32)
+    alpha[:, 4:] = 1
+    result, _ = crop_square(color, alpha, -5, -5, 18, 6)
     assert result[2, 2].tolist() == [0, 200, 0]  # [1, 4): background
     assert result[2, 3].tolist() == [180, 0, 0]  # [4, 7)
     assert result[2, 0].tolist() == [255, 255, 255]
-    shifted, part = crop_square(color, coverage, -4, -5, 18, 6)
+    shifted, part = crop_square(color, alpha, -4, -5, 18, 6)
     assert shifted[2, 2].tolist() == [180, 0, 0]  # [2, 5): a third of it is the object
     assert part[2, 2] == pytest.approx(1 / 3, abs=1e-6)
-    outside, nothing = crop_square(color, coverage, 100, 0, 5, 4)
+    outside, nothing = crop_square(color, alpha, 100, 0, 5, 4)
     assert (outside == 255).all()
     assert not nothing.any()
 
 
 def test_boxes() -> None:
-    coverage = np.zeros((20, 30), np.float32)
-    assert object_box(coverage) is None
-    coverage[3:6, 10:21] = 0.5
-    coverage[10, 2] = 0.49
-    box = object_box(coverage)
+    alpha = np.zeros((20, 30), np.float32)
+    assert object_box(alpha) is None
+    alpha[3:6, 10:21] = 0.5
+    alpha[10, 2] = 0.49
+    box = object_box(alpha)
     assert box == (10, 3, 21, 6)
     assert box.middle == (15.5, 4.5)
     assert box.square(2) == (4.5, -6.5, 22)

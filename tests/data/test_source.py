@@ -5,26 +5,26 @@ import pytest
 import torch
 
 from scenes import random_picture
-from sdfsrn.data.source import Picture, check_picture
+from sdfsrn.data.source import ImageSample, check_picture
 from sdfsrn.functional.camera import PerspectiveCamera
 
 
-def spoil(**changes) -> Picture:
+def spoil(**changes) -> ImageSample:
     picture = random_picture(PerspectiveCamera, (6, 8))
     camera = PerspectiveCamera(*(t.clone() for t in picture.camera))
     for name, change in changes.items():
         if name in camera._fields:
             change(getattr(camera, name))
-    return picture._replace(camera=camera, **{k: v for k, v in changes.items() if k in ("image", "coverage")})
+    return picture._replace(camera=camera, **{k: v for k, v in changes.items() if k in ("image", "alpha")})
 
 
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
-        (lambda: spoil(coverage=np.zeros((6, 8), np.float32)), "is empty"),
-        (lambda: spoil(coverage=np.full((6, 8), 0.4, np.float32)), "is empty"),
-        (lambda: spoil(coverage=np.ones((6, 8), np.float32)), "covers the whole image"),
-        (lambda: spoil(coverage=np.eye(8, dtype=np.float32)), "of one size"),
+        (lambda: spoil(alpha=np.zeros((6, 8), np.float32)), "is empty"),
+        (lambda: spoil(alpha=np.full((6, 8), 0.4, np.float32)), "is empty"),
+        (lambda: spoil(alpha=np.ones((6, 8), np.float32)), "covers the whole image"),
+        (lambda: spoil(alpha=np.eye(8, dtype=np.float32)), "of one size"),
         (lambda: spoil(image=np.zeros((6, 8, 4), np.uint8)), "RGB"),
         (lambda: spoil(world_to_camera=lambda t: t[0].fill_(torch.nan)), r"finite.*world_to_camera"),
         (lambda: spoil(intrinsics=lambda t: t[0].fill_(torch.inf)), r"finite.*intrinsics"),
@@ -36,10 +36,10 @@ def spoil(**changes) -> Picture:
 )
 def test_a_picture_that_cannot_be_used_is_named(picture, reason: str) -> None:
     good = random_picture(PerspectiveCamera, (6, 8))
-    check_picture(good._replace(coverage=np.eye(6, 8, dtype=np.float32)), "good.png")
+    check_picture(good._replace(alpha=np.eye(6, 8, dtype=np.float32)), "good.png")
     spoilt = picture()
-    if np.unique(spoilt.coverage).size != 1 and spoilt.coverage.shape == (6, 8):
-        spoilt = spoilt._replace(coverage=np.eye(6, 8, dtype=np.float32))
+    if np.unique(spoilt.alpha).size != 1 and spoilt.alpha.shape == (6, 8):
+        spoilt = spoilt._replace(alpha=np.eye(6, 8, dtype=np.float32))
     with pytest.raises(ValueError, match=reason) as caught:
         check_picture(spoilt, "bad.png")
     assert "bad.png" in str(caught.value)

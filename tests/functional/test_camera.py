@@ -42,7 +42,7 @@ def test_rays_through_world_points(kind: type) -> None:
 def test_many_depths_are_one_depth_many_times(kind: type) -> None:
     camera, uv, depth = random_camera(kind), torch.randn(4, 5, 2).double(), torch.rand(4, 5, 7).double()
     rays = camera.rays(uv)
-    torch.testing.assert_close(rays.at_many(depth), torch.stack([rays.at(z) for z in depth.unbind(-1)], -2))
+    torch.testing.assert_close(rays.at(depth), torch.stack([rays.at(z) for z in depth.unbind(-1)], -2))
 
 
 @CAMERAS

@@ -7,7 +7,7 @@ import trimesh
 
 from sdfsrn.functional import isosurface
 from sdfsrn.functional.isosurface import marching_cubes, sdf_grid, sparse_sdf_grid
-from sdfsrn.models import FieldShape, Hypernetwork
+from sdfsrn.models import FieldConfig, Hypernetwork
 
 
 def ball(radius, center=(0.0, 0.0, 0.0)):
@@ -36,7 +36,7 @@ def gyroid(k):
 
 def untrained(seed, frequencies):
     torch.manual_seed(seed)
-    field = Hypernetwork(16, 16, 1, FieldShape(width=16, num_frequencies=frequencies))(3 * torch.randn(1, 16))
+    field = Hypernetwork(16, 16, 1, FieldConfig(width=16, num_frequencies=frequencies))(3 * torch.randn(1, 16))
     middle = field.sdf(torch.rand(1, 2000, 3) - 0.5).median()
     return lambda points: field.sdf(points[None])[0] - middle
 

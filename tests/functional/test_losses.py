@@ -45,13 +45,13 @@ def test_silhouette_loss(rays) -> None:
     assert losses.silhouette_loss(**rays).item() == pytest.approx(mean(pairs), rel=1e-12)
 
 
-@pytest.mark.parametrize("separate", [False, True])
-def test_ray_surface_loss(rays, separate: bool) -> None:
+@pytest.mark.parametrize("balance", [False, True])
+def test_ray_surface_loss(rays, balance: bool) -> None:
     pairs = {True: [], False: []}
     for fs, _, w, inside in rows(rays):
         pairs[inside].append((w, max(0.0, (fs[-1] if inside else -fs[-1]) + 0.1)))
-    expected = mean(pairs[True]) + mean(pairs[False]) if separate else mean(pairs[True] + pairs[False])
-    ours = losses.ray_surface_loss(rays["sdf"][..., -1], rays["weight"], rays["inside"], 0.1, separate)
+    expected = mean(pairs[True]) + mean(pairs[False]) if balance else mean(pairs[True] + pairs[False])
+    ours = losses.ray_surface_loss(rays["sdf"][..., -1], rays["weight"], rays["inside"], 0.1, balance)
     assert ours.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -95,7 +95,7 @@ def test_color_eikonal_and_sphere_losses() -> None:
 RAY_LOSSES: dict[str, Callable] = {
     "silhouette": lambda f, b, w, i: losses.silhouette_loss(f, b, w, i),
     "surface": lambda f, b, w, i: losses.ray_surface_loss(f[..., -1], w, i, 0.1),
-    "surface separate": lambda f, b, w, i: losses.ray_surface_loss(f[..., -1], w, i, 0.1, separate=True),
+    "surface separate": lambda f, b, w, i: losses.ray_surface_loss(f[..., -1], w, i, 0.1, balance=True),
     "free": lambda f, b, w, i: losses.ray_free_loss(f, w, 0.1),
     "free occupancy": lambda f, b, w, i: losses.free_occupancy_loss(f, w, i),
     "surface occupancy": lambda f, b, w, i: losses.surface_occupancy_loss(f[..., -1], w, i),
@@ -140,6 +140,6 @@ def test_rays_inside_the_silhouette_say_nothing_about_free_space(rays, name: str
 def test_one_side_alone_is_still_a_loss(rays) -> None:
     for inside in (torch.ones(B, R, dtype=torch.bool), torch.zeros(B, R, dtype=torch.bool)):
         last, weight = rays["sdf"][..., -1], rays["weight"]
-        joint, separate = (losses.ray_surface_loss(last, weight, inside, 0.1, s) for s in (False, True))
+        joint, apart = (losses.ray_surface_loss(last, weight, inside, 0.1, s) for s in (False, True))
         assert joint.isfinite()
-        torch.testing.assert_close(joint, separate)
+        torch.testing.assert_close(joint, apart)

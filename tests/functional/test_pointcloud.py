@@ -9,8 +9,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from sdfsrn.data.shapes import Shape, chair
-from sdfsrn.data.tracing import surface_points
+from sdfsrn.data.shapes import ProceduralShape, chair
+from sdfsrn.data.shapes.tracing import surface_points
 from sdfsrn.functional.pointcloud import Neighbours, chamfer_distance, icp, nearest_distance, nearest_of_all, rigid_motion
 
 DOUBLE = {"dtype": torch.double}
@@ -110,7 +110,7 @@ def random_motion(degrees: float = 20.0, length: float = 0.1) -> tuple[torch.Ten
 
 def chair_points(seed: int, count: int, sampling: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sampling)
-    return surface_points(Shape(chair(np.random.default_rng([0, seed]))), count, generator).double()
+    return surface_points(ProceduralShape(chair(np.random.default_rng([0, seed]))), count, generator).double()
 
 
 @pytest.mark.parametrize("seed", range(6))

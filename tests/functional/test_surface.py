@@ -9,14 +9,8 @@ import trimesh
 from scipy import stats
 
 from sdfsrn.functional.pointcloud import match
-from sdfsrn.functional.surface import (
-    bootstrap_interval,
-    contains,
-    f_score,
-    intersection_over_union,
-    normal_consistency,
-    volume_samples,
-)
+from sdfsrn.functional.surface import bootstrap_interval, f_score, intersection_over_union, normal_consistency, volume_samples
+from sdfsrn.meshes.geometry import contains
 
 
 def test_f_score_by_hand() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sdfsrn.losses import Objective
-from sdfsrn.models.field import Field, FieldShape
+from sdfsrn.models.field import Field, FieldConfig
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.structures import March, Views
 
@@ -23,7 +23,7 @@ class Constant(nn.Module):
 
 @pytest.fixture
 def batch() -> tuple[Field, March, Views]:
-    field = Hypernetwork(2, 2, 0, FieldShape(width=2, depth=1, num_frequencies=0))(torch.randn(1, 2))
+    field = Hypernetwork(2, 2, 0, FieldConfig(width=2, depth=1, num_frequencies=0))(torch.randn(1, 2))
     return field, March(*[torch.zeros(1)] * 6), Views(*[torch.zeros(1)] * 10)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sdfsrn.functional import losses
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 from sdfsrn.losses import ColorLoss, EikonalLoss, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
-from sdfsrn.models.field import Field, FieldShape
+from sdfsrn.models.field import Field, FieldConfig
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.structures import March, Views
 
@@ -17,7 +17,7 @@ Batch = tuple[Field, March, Views]
 
 @pytest.fixture(params=[PerspectiveCamera, OrthographicCamera])
 def batch(request: pytest.FixtureRequest) -> Batch:
-    shape = FieldShape(width=8, depth=2, num_frequencies=1)
+    shape = FieldConfig(width=8, depth=2, num_frequencies=1)
     field = Hypernetwork(4, 8, 1, shape)(torch.randn(B, 4))
     pose = torch.eye(3, 4).repeat(B, 1, 1)
     pose[:, 2, 3] = 2.5
@@ -33,7 +33,7 @@ def batch(request: pytest.FixtureRequest) -> Batch:
         inside=torch.rand(B, R) > 0.5,
         distance=distance,
         weight=1 / distance,
-        area=0.2 + torch.rand(B, R),
+        inverse_density=0.2 + torch.rand(B, R),
         points=torch.zeros(B, 0, 3),
         index=torch.arange(B),
     )
@@ -48,7 +48,7 @@ def test_silhouette_term_is_equation_4_ray_by_ray(batch: Batch, importance: bool
     above = below = 0.0
     for i in range(B):
         for j in torch.nonzero(~views.inside[i])[:, 0].tolist():
-            weight = views.area[i, j].item() * (1 / views.distance[i, j].item() if importance else 1.0)
+            weight = views.inverse_density[i, j].item() * (1 / views.distance[i, j].item() if importance else 1.0)
             below += weight
             for draw in uniform[i, j].tolist():
                 z = torch.full((1, 1), 1.5 + 2 * draw)
@@ -64,16 +64,16 @@ def test_occupancy_terms_are_cross_entropies(batch: Batch) -> None:
     close = {"rtol": 1e-4, "atol": 1e-6}
     uniform = torch.rand(B, R, 5)
     depth = 1 + uniform
-    sdf = field.sdf(views.camera.rays(views.uv).at_many(depth).flatten(1, 2)).view(B, R, 5)
+    sdf = field.sdf(views.camera.rays(views.uv).at(depth).flatten(1, 2)).view(B, R, 5)
     empty = F.binary_cross_entropy(torch.sigmoid(-sdf), torch.zeros_like(sdf), reduction="none").mean(-1)
-    weight = views.weight * views.area * ~views.inside
+    weight = views.weight * views.inverse_density * ~views.inside
     expected = (weight * empty).sum() / weight.sum()
     torch.testing.assert_close(SilhouetteLoss(1, 2, occupancy=True)(field, march, views, uniform), expected, **close)
-    last = F.binary_cross_entropy_with_logits(-march.sdf[..., -1], views.inside.float(), reduction="none")
-    weight = views.weight * views.area
+    last = F.binary_cross_entropy_with_logits(-march.visited_sdf[..., -1], views.inside.float(), reduction="none")
+    weight = views.weight * views.inverse_density
     expected = (weight * last).sum() / weight.sum()
     torch.testing.assert_close(RaySurfaceLoss(occupancy=True)(field, march, views), expected, rtol=1e-4, atol=1e-6)
-    free = -torch.log(1 - torch.sigmoid(-march.sdf[..., :-1])).mean(-1)
+    free = -torch.log(1 - torch.sigmoid(-march.visited_sdf[..., :-1])).mean(-1)
     expected = (weight * free).sum() / weight.sum()
     torch.testing.assert_close(RayFreeLoss(occupancy=True)(field, march, views), expected, rtol=1e-4, atol=1e-6)
 
@@ -81,12 +81,12 @@ def test_occupancy_terms_are_cross_entropies(batch: Batch) -> None:
 @pytest.mark.parametrize("importance", [True, False])
 def test_ray_terms_look_at_the_right_points(batch: Batch, importance: bool) -> None:
     field, march, views = batch
-    weight = views.area * (views.weight if importance else 1)
+    weight = views.inverse_density * (views.weight if importance else 1)
     for separate in (False, True):
-        expected = losses.ray_surface_loss(march.sdf[..., S - 1], weight, views.inside, 0.02, separate)
-        ours = RaySurfaceLoss(0.02, importance=importance, separate=separate)(field, march, views)
+        expected = losses.ray_surface_loss(march.visited_sdf[..., S - 1], weight, views.inside, 0.02, separate)
+        ours = RaySurfaceLoss(0.02, importance=importance, balance=separate)(field, march, views)
         torch.testing.assert_close(ours, expected)
-    expected = losses.ray_free_loss(march.sdf[..., : S - 1], weight, 0.02)
+    expected = losses.ray_free_loss(march.visited_sdf[..., : S - 1], weight, 0.02)
     torch.testing.assert_close(RayFreeLoss(0.02, importance=importance)(field, march, views), expected)
 
 
@@ -97,14 +97,14 @@ def test_importance_matters(batch: Batch) -> None:
 
 def test_color_term_counts_every_ray(batch: Batch) -> None:
     _, march, views = batch
-    expected = ((march.color - views.color).square().mean(-1) * views.area).sum() / views.area.sum()
+    expected = ((march.color - views.color).square().mean(-1) * views.inverse_density).sum() / views.inverse_density.sum()
     torch.testing.assert_close(ColorLoss()(*batch), expected)
 
 
 def test_some_rays_are_some_of_all_that_is_known_of_rays(batch: Batch) -> None:
     _, _, views = batch
     rays = torch.tensor([7, 0, 7])
-    some = views.some(rays)
+    some = views.select_rays(rays)
     for name, whole, part in zip(views._fields, views, some, strict=True):
         of_rays = isinstance(whole, torch.Tensor) and whole.shape[:2] == (B, R)
         assert (part is whole) if not of_rays else torch.equal(part, whole[:, rays]), name
@@ -117,8 +117,8 @@ def test_a_ray_may_be_two_that_share_its_area(batch: Batch, term: torch.nn.Modul
     def twice(value: torch.Tensor) -> torch.Tensor:
         return torch.cat([value, value], 1)
 
-    halves = views.some(torch.arange(R).repeat(2))
-    halves = halves._replace(area=halves.area / 2)
+    halves = views.select_rays(torch.arange(R).repeat(2))
+    halves = halves._replace(inverse_density=halves.inverse_density / 2)
     uniform = {"uniform": torch.rand(B, R, 1)} if isinstance(term, SilhouetteLoss) else {}
     expected = term(field, march, views, **uniform)
     uniform = {name: twice(value) for name, value in uniform.items()}
@@ -148,7 +148,7 @@ def test_random_draws_cover_their_ranges(batch: Batch) -> None:
             parts.append(points)
             return super().gradient(points)
 
-    probe = Probe(Hypernetwork(4, 8, 1, field.shape).layers(torch.randn(B, 4)), field.shape)
+    probe = Probe(Hypernetwork(4, 8, 1, field.config).layers(torch.randn(B, 4)), field.config)
     assert SilhouetteLoss(2.0, 3.0, num_samples=50)(probe, march, views).isfinite()
     assert seen["depth"].shape == (B, R * 50)
     assert seen["depth"].min().item() == pytest.approx(2, abs=0.02)

@@ -9,21 +9,21 @@ import torch.nn.functional as F
 from sdfsrn.functional import backbone as module
 from sdfsrn.functional.encoding import positional_encoding
 from sdfsrn.functional.losses import eikonal_loss
-from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.models.field import Field, FieldConfig, Linear
 
 SHAPES = {
-    "paper": FieldShape(width=16, depth=4, num_frequencies=6),
-    "authors": FieldShape(width=16, depth=4, num_frequencies=5, frequency_scale=torch.pi),
-    "without reinjection": FieldShape(width=16, depth=3, num_frequencies=2, reinject=False),
-    "bare coordinates": FieldShape(width=16, depth=3, num_frequencies=0),
-    "bare, without reinjection": FieldShape(width=16, depth=2, num_frequencies=0, reinject=False),
-    "one layer": FieldShape(width=16, depth=1, num_frequencies=2),
-    "narrower than its encoding": FieldShape(width=4, depth=3, num_frequencies=6),
+    "paper": FieldConfig(width=16, depth=4, num_frequencies=6),
+    "authors": FieldConfig(width=16, depth=4, num_frequencies=5, frequency_scale=torch.pi),
+    "without reinjection": FieldConfig(width=16, depth=3, num_frequencies=2, skip=False),
+    "bare coordinates": FieldConfig(width=16, depth=3, num_frequencies=0),
+    "bare, without reinjection": FieldConfig(width=16, depth=2, num_frequencies=0, skip=False),
+    "one layer": FieldConfig(width=16, depth=1, num_frequencies=2),
+    "narrower than its encoding": FieldConfig(width=4, depth=3, num_frequencies=6),
 }
 EACH = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-def random_layers(shape: FieldShape, count: int = 3) -> list[Linear]:
+def random_layers(shape: FieldConfig, count: int = 3) -> list[Linear]:
     double = {"dtype": torch.double}
     return [
         Linear(
@@ -34,14 +34,14 @@ def random_layers(shape: FieldShape, count: int = 3) -> list[Linear]:
     ]
 
 
-def literal(layers: list[Linear], shape: FieldShape, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def literal(layers: list[Linear], shape: FieldConfig, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """f and g of one object after another, as in appendix C: concatenate, linear layer, layer norm, ReLU."""
     sdfs, colors = [], []
     for i, x in enumerate(points):
         encoding = positional_encoding(x, shape.num_frequencies, shape.frequency_scale)
         feature = encoding
         for k, layer in enumerate(layers[:-2]):
-            if k > 0 and shape.reinject:
+            if k > 0 and shape.skip:
                 feature = torch.cat([feature, encoding], -1)
             feature = F.relu(F.layer_norm(feature @ layer.weight[i] + layer.bias[i], (shape.width,)))
         sdfs.append((feature @ layers[-2].weight[i] + layers[-2].bias[i])[:, 0])
@@ -54,7 +54,7 @@ def flat(layers: list[Linear]) -> list[torch.Tensor]:
 
 
 @EACH
-def test_field_is_the_literal_network(shape: FieldShape) -> None:
+def test_field_is_the_literal_network(shape: FieldConfig) -> None:
     layers, points = random_layers(shape), torch.randn(3, 20, 3, dtype=torch.double)
     field = Field(layers, shape)
     sdf, feature = field(points)
@@ -66,7 +66,7 @@ def test_field_is_the_literal_network(shape: FieldShape) -> None:
 
 
 @EACH
-def test_gradient_is_autograds(shape: FieldShape) -> None:
+def test_gradient_is_autograds(shape: FieldConfig) -> None:
     layers, points = random_layers(shape), torch.randn(3, 20, 3, dtype=torch.double, requires_grad=True)
     field = Field(layers, shape)
     (expected,) = torch.autograd.grad(field.sdf(points).sum(), points)
@@ -74,7 +74,7 @@ def test_gradient_is_autograds(shape: FieldShape) -> None:
 
 
 @EACH
-def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: FieldShape) -> None:
+def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: FieldConfig) -> None:
     layers, points = random_layers(shape), torch.randn(3, 50, 3, dtype=torch.double)
     ours = eikonal_loss(Field(layers, shape).gradient(points))
     moving = points.clone().requires_grad_()
@@ -93,7 +93,7 @@ def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: Fiel
 
 @EACH
 @pytest.mark.parametrize("tile", [10_000, 3 * 7, 1])
-def test_mean_over_parts_is_that_of_all_points(shape: FieldShape, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mean_over_parts_is_that_of_all_points(shape: FieldConfig, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients, also of a last part that is shorter; parts of 7 points, and of one."""
     monkeypatch.setattr(module, "_TILE", tile)
     layers, points = random_layers(shape), torch.randn(3, 50, 3, dtype=torch.double)
@@ -114,7 +114,7 @@ def test_mean_over_parts_is_that_of_all_points(shape: FieldShape, tile: int, mon
 
 
 def test_gradient_passes_gradcheck() -> None:
-    shape = FieldShape(width=5, depth=2, num_frequencies=1)
+    shape = FieldConfig(width=5, depth=2, num_frequencies=1)
     layers, points = random_layers(shape, 1), torch.randn(1, 3, 3, dtype=torch.double, requires_grad=True)
 
     def gradient(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
@@ -156,10 +156,10 @@ def test_objects_do_not_see_each_other() -> None:
 
 
 def test_shape_counts_its_layers() -> None:
-    shape = FieldShape()
+    shape = FieldConfig()
     assert shape.encoding_width == 39
     assert shape.layers == [(39, 128), (167, 128), (167, 128), (167, 128), (128, 1), (128, 3)]
-    assert dataclasses.replace(shape, reinject=False).layers[1] == (128, 128)
+    assert dataclasses.replace(shape, skip=False).layers[1] == (128, 128)
 
 
 def test_color_stays_within_its_range() -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from sdfsrn.functional.losses import sphere_loss
-from sdfsrn.models.field import FieldShape
+from sdfsrn.models.field import FieldConfig
 from sdfsrn.models.hypernetwork import Hypernetwork
 
-SHAPE = FieldShape(width=24, depth=3, num_frequencies=2)
+SHAPE = FieldConfig(width=24, depth=3, num_frequencies=2)
 
 
 def test_a_few_hundred_steps_make_a_sphere_of_any_latent_code() -> None:

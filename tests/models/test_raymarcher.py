@@ -3,11 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
-from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, Rays, look_at_origin
+from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.models.raymarcher import LSTMRayMarcher, SphereTracer
-from sdfsrn.structures import Rays
 
 CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
 DOUBLE = {"dtype": torch.double}
@@ -58,8 +57,8 @@ def test_sphere_tracing_finds_a_ball(kind: type) -> None:
     on = nearest < 0.49
     assert march.hit[on].all()
     assert not march.hit[nearest > 0.5].any()
-    torch.testing.assert_close(march.surface_depth[on], ball_depth(rays, 0.5)[on], rtol=0, atol=1e-5)
-    surface = rays.at(march.surface_depth)[on]
+    torch.testing.assert_close(march.depth[on], ball_depth(rays, 0.5)[on], rtol=0, atol=1e-5)
+    surface = rays.at(march.depth)[on]
     torch.testing.assert_close(surface.norm(dim=-1), torch.full_like(surface[:, 0], 0.5), rtol=0, atol=1e-5)
     torch.testing.assert_close(march.color[on], torch.tanh(surface), rtol=0, atol=1e-12)
 
@@ -69,7 +68,7 @@ def test_depth_is_measured_along_the_optical_axis() -> None:
     pose = look_at_origin(torch.zeros(1, **DOUBLE), torch.zeros(1, **DOUBLE), 2.0)
     camera = PerspectiveCamera(pose, torch.eye(3, **DOUBLE)[None])
     rays = camera.rays(torch.tensor([[[0.0, 0.0], [0.2, 0.15]]], **DOUBLE))
-    depth = SphereTracer(start=0.5, num_steps=60)(Ball(torch.tensor(0.9, **DOUBLE)), rays).surface_depth
+    depth = SphereTracer(start=0.5, num_steps=60)(Ball(torch.tensor(0.9, **DOUBLE)), rays).depth
     z = camera.project(rays.at(depth))[1]
     torch.testing.assert_close(z, depth)
     length = (rays.at(depth) - rays.origin).norm(dim=-1)
@@ -84,14 +83,14 @@ def test_march_is_consistent(kind: type, dtype: torch.dtype) -> None:
     field = Ball(torch.tensor(0.5, dtype=dtype))
     for marcher in (SphereTracer(start=1.0), LSTMRayMarcher(3, start=1.0, num_steps=5).to(dtype)):
         march = marcher(field, rays)
-        assert march.depth.shape == march.sdf.shape == (2, 200, marcher.num_steps + 1)
-        assert (march.depth[..., 0] == 1).all()
-        assert (march.depth.diff(dim=-1) >= 0).all()
-        sdf = field.sdf(rays.at_many(march.depth).flatten(1, 2)).view_as(march.sdf)
-        torch.testing.assert_close(march.sdf, sdf, rtol=1e-4, atol=1e-5)
-        assert torch.equal(march.hit, (march.sdf[..., -2] > 0) & (march.sdf[..., -1] < 0))
-        assert (march.surface_depth >= march.depth[..., -2]).all()
-        assert (march.surface_depth <= march.depth[..., -1]).all()
+        assert march.visited_depth.shape == march.visited_sdf.shape == (2, 200, marcher.num_steps + 1)
+        assert (march.visited_depth[..., 0] == 1).all()
+        assert (march.visited_depth.diff(dim=-1) >= 0).all()
+        sdf = field.sdf(rays.at(march.visited_depth).flatten(1, 2)).view_as(march.visited_sdf)
+        torch.testing.assert_close(march.visited_sdf, sdf, rtol=1e-4, atol=1e-5)
+        assert torch.equal(march.hit, (march.visited_sdf[..., -2] > 0) & (march.visited_sdf[..., -1] < 0))
+        assert (march.depth >= march.visited_depth[..., -2]).all()
+        assert (march.depth <= march.visited_depth[..., -1]).all()
 
 
 @CAMERAS
@@ -103,7 +102,7 @@ def test_sphere_tracing_hits_what_it_reaches(kind: type, scale: float, radius: f
     march = SphereTracer(start=1.0, num_steps=32)(Ball(torch.tensor(radius), scale), rays)
     on = nearest < 0.9 * radius
     assert march.hit[on].float().mean() == 1
-    torch.testing.assert_close(march.surface_depth[on], ball_depth(rays, radius)[on], rtol=0, atol=1e-4)
+    torch.testing.assert_close(march.depth[on], ball_depth(rays, radius)[on], rtol=0, atol=1e-4)
 
 
 @CAMERAS
@@ -111,31 +110,31 @@ def test_sphere_tracing_has_the_true_derivative_of_the_depth(kind: type) -> None
     rays, nearest = view(kind)
     on = nearest < 0.45
     radius = torch.tensor(0.5, **DOUBLE, requires_grad=True)
-    depth = SphereTracer(start=1.0, num_steps=60, num_bisections=40)(Ball(radius), rays).surface_depth[on].sum()
+    depth = SphereTracer(start=1.0, num_steps=60, num_bisections=40)(Ball(radius), rays).depth[on].sum()
     (ours,) = torch.autograd.grad(depth, radius)
     h = 1e-6
     difference = (ball_depth(rays, 0.5 + h) - ball_depth(rays, 0.5 - h))[on].sum() / (2 * h)
     assert ours.item() == pytest.approx(difference.item(), rel=1e-5)
     constant = SphereTracer(start=1.0, implicit_gradient=False)(Ball(radius), rays)
-    assert not constant.surface_depth.requires_grad
+    assert not constant.depth.requires_grad
 
 
-def lstm_setup(implicit: bool) -> tuple[list[torch.Tensor], LSTMRayMarcher, Rays, FieldShape]:
+def lstm_setup(implicit: bool) -> tuple[list[torch.Tensor], LSTMRayMarcher, Rays, FieldConfig]:
     """A random field, turned and raised so that about half of the rays enter it between the last two points."""
-    shape = FieldShape(width=12, depth=2, num_frequencies=1)
+    shape = FieldConfig(width=12, depth=2, num_frequencies=1)
     layers = Hypernetwork(4, 8, 1, shape).double().layers(torch.randn(2, 4, **DOUBLE))
     weights = [t.detach().clone() for layer in layers for t in layer]
     marcher = LSTMRayMarcher(12, start=1.5, num_steps=3, num_bisections=45, implicit_gradient=implicit).double()
     rays, _ = view(PerspectiveCamera, count=100)
     with torch.no_grad():
         marcher.step.bias.fill_(0.4)
-        rise = marcher(make_field(weights, shape), rays).sdf[..., -2:].diff(dim=-1).mean((1, 2))
+        rise = marcher(make_field(weights, shape), rays).visited_sdf[..., -2:].diff(dim=-1).mean((1, 2))
         weights[-3] *= -3 * rise.sign()[:, None, None]  # weights of the SDF head
-        weights[-4] -= marcher(make_field(weights, shape), rays).sdf[..., -2:].mean((1, 2))[:, None, None]
+        weights[-4] -= marcher(make_field(weights, shape), rays).visited_sdf[..., -2:].mean((1, 2))[:, None, None]
     return weights, marcher, rays, shape
 
 
-def make_field(weights: list[torch.Tensor], shape: FieldShape) -> Field:
+def make_field(weights: list[torch.Tensor], shape: FieldConfig) -> Field:
     return Field([Linear(b, w) for b, w in zip(weights[::2], weights[1::2], strict=True)], shape)
 
 
@@ -144,12 +143,12 @@ def test_implicit_gradient_of_the_marched_surface_is_that_of_finite_differences(
     with torch.no_grad():
         field = make_field(weights, shape)
         march = marcher(field, rays)
-        slope = (field.gradient(rays.at(march.surface_depth)) * rays.direction).sum(-1)
+        slope = (field.gradient(rays.at(march.depth)) * rays.direction).sum(-1)
     used = march.hit & (slope < -0.06)
     assert used.sum() >= 10
 
     def depth(values: list[torch.Tensor]) -> torch.Tensor:
-        return marcher(make_field(values, shape), rays).surface_depth[used].sum()
+        return marcher(make_field(values, shape), rays).depth[used].sum()
 
     leaves = [w.clone().requires_grad_() for w in weights]
     gradients = torch.autograd.grad(depth(leaves), leaves, allow_unused=True, materialize_grads=True)
@@ -166,10 +165,10 @@ def test_without_it_the_gradient_is_that_of_the_unrolled_bisection() -> None:
     """t fixed: dz* = (1 - t) dz^(N-1) + t dz^(N), all of it through the marching."""
     weights, marcher, rays, shape = lstm_setup(implicit=False)
     march = marcher(make_field(weights, shape), rays)
-    near, far = march.depth[..., -2], march.depth[..., -1]
-    t = ((march.surface_depth - near) / (far - near)).detach()
+    near, far = march.visited_depth[..., -2], march.visited_depth[..., -1]
+    t = ((march.depth - near) / (far - near)).detach()
     parameters = list(marcher.parameters())
-    ours = torch.autograd.grad(march.surface_depth.sum(), parameters, retain_graph=True)
+    ours = torch.autograd.grad(march.depth.sum(), parameters, retain_graph=True)
     expected = torch.autograd.grad((near + t * (far - near)).sum(), parameters)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b)
@@ -183,21 +182,21 @@ def test_lstm_marching_is_equation_6_step_by_step() -> None:
         z, state = torch.tensor([[1.5]], **DOUBLE), None
         one = field[i : i + 1]
         for step in range(3):
-            assert march.depth[i, j, step].item() == pytest.approx(z.item(), rel=1e-10)
+            assert march.visited_depth[i, j, step].item() == pytest.approx(z.item(), rel=1e-10)
             x = rays.origin[i, j] + z * rays.direction[i, j]
             sdf, feature = one(x[None])
-            assert march.sdf[i, j, step].item() == pytest.approx(sdf.item(), abs=1e-10)
+            assert march.visited_sdf[i, j, step].item() == pytest.approx(sdf.item(), abs=1e-10)
             state = marcher.cell(feature[0], state)
             z = z + marcher.step(state[0]).abs()
-        assert march.depth[i, j, 3].item() == pytest.approx(z.item(), rel=1e-10)
+        assert march.visited_depth[i, j, 3].item() == pytest.approx(z.item(), rel=1e-10)
 
 
 def test_marched_surface_is_a_zero_and_has_its_colour() -> None:
     weights, marcher, rays, shape = lstm_setup(implicit=True)
     field = make_field(weights, shape)
     march = marcher(field, rays)
-    sdf, feature = field(rays.at(march.surface_depth))
+    sdf, feature = field(rays.at(march.depth))
     assert march.hit.any()
     assert sdf[march.hit].abs().max() < 1e-10
     torch.testing.assert_close(march.color, field.color(feature))
-    torch.testing.assert_close(march.surface_feature, feature)
+    torch.testing.assert_close(march.feature, feature)

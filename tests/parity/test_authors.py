@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdfsrn.authors import load_authors_checkpoint
+from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
 from sdfsrn.functional.silhouette import importance_weight
 from sdfsrn.structures import Views
@@ -55,7 +55,7 @@ class Recording:
             inside=data["mask"].flatten(1)[rows, keep] > 0.5,
             distance=distance,
             weight=importance_weight(distance, 1e-8),
-            area=torch.ones_like(distance),
+            inverse_density=torch.ones_like(distance),
             points=torch.zeros(b, 0, 3),
             index=torch.arange(b),
         )
@@ -89,10 +89,11 @@ def test_fields_at_probe_points(recording: Recording) -> None:
 
 
 def test_marching(recording: Recording) -> None:
-    field, march = recording.model.render(recording.views)
-    surface = recording.views.camera.rays(recording.views.uv).at(march.surface_depth)
-    assert_same(march.sdf, recording.data["ray_sdf_all"])
-    assert_same(march.surface_depth, recording.data["ray_depth"])
+    field = recording.model(recording.views.image)
+    march = recording.model.render(field, recording.views)
+    surface = recording.views.camera.rays(recording.views.uv).at(march.depth)
+    assert_same(march.visited_sdf, recording.data["ray_sdf_all"])
+    assert_same(march.depth, recording.data["ray_depth"])
     assert_same(march.color, recording.data["ray_rgb"])
     assert_same(field.sdf(surface), recording.data["ray_last_sdf"])
 
@@ -101,10 +102,10 @@ def test_full_render(recording: Recording) -> None:
     b, _, h, w = recording.data["image"].shape
     views = recording._views(torch.arange(h * w).expand(b, -1))
     with torch.no_grad():
-        _, march = recording.model.render(views)
+        march = recording.model.render(recording.model(views.image), views)
     assert_same_render(march.color.mT.reshape(b, 3, h, w), recording.data["render_full_rgb"])
-    assert_same_render(march.surface_depth.reshape(b, 1, h, w), recording.data["render_full_depth"])
-    mask = (march.sdf[..., -1] < 0).reshape(b, 1, h, w)
+    assert_same_render(march.depth.reshape(b, 1, h, w), recording.data["render_full_depth"])
+    mask = (march.visited_sdf[..., -1] < 0).reshape(b, 1, h, w)
     assert torch.equal(mask.float(), recording.data["render_full_mask"])
 
 
@@ -113,7 +114,8 @@ def terms(recording: Recording, dtype: torch.dtype) -> tuple[dict[str, torch.Ten
     model = recording.model.to(dtype)
     model.zero_grad()
     views = torch.utils._pytree.tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, recording.views)
-    field, march = model.render(views)
+    field = model(views.image)
+    march = model.render(field, views)
     uniform = {
         "silhouette": recording.data["silhouette_uniform"].squeeze(-1).to(dtype),
         "eikonal": recording.data["eikonal_uniform"].to(dtype),

@@ -19,27 +19,28 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from sdfsrn.functional.backbone import rows
+from sdfsrn.functional.camera import Rays
 from sdfsrn.functional.pointcloud import rigid_motion
-from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.models.raymarcher import LSTMRayMarcher
-from sdfsrn.structures import March, Rays
+from sdfsrn.structures import March
 
 
 class PlainField(Field):
     """f and g, evaluated as appendix C, arXiv:2010.10505, writes them down; their derivative is autograd's."""
 
-    def __init__(self, layers: list[Linear], shape: FieldShape) -> None:
-        self.layers, self.shape = layers, shape
+    def __init__(self, layers: list[Linear], config: FieldConfig) -> None:
+        self.layers, self.config = layers, config
         self.sdf_head, self.color_head = layers[-2:]
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
         feature = encoding = self._spectrum(points)
         for i, layer in enumerate(self.layers[:-2]):
-            if i > 0 and self.shape.reinject:
+            if i > 0 and self.config.skip:
                 feature = torch.cat([feature, encoding], -1)
-            feature = F.relu(F.layer_norm(_linear(layer, feature), [self.shape.width]))
+            feature = F.relu(F.layer_norm(_linear(layer, feature), [self.config.width]))
         return _linear(self.sdf_head, feature).squeeze(-1), feature
 
     def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
@@ -62,12 +63,12 @@ class PlainField(Field):
         return [*itertools.chain(*self.layers)]
 
     def _with(self, tensors: Sequence[Tensor]) -> PlainField:
-        return PlainField([Linear(*pair) for pair in rows(tensors, 2)], self.shape)
+        return PlainField([Linear(*pair) for pair in rows(tensors, 2)], self.config)
 
     def _spectrum(self, points: Tensor) -> Tensor:
         waves = [points]
-        for k in range(self.shape.num_frequencies):
-            phase = self.shape.frequency_scale * 2.0**k * points
+        for k in range(self.config.num_frequencies):
+            phase = self.config.frequency_scale * 2.0**k * points
             waves += [phase.cos(), phase.sin()]
         return torch.cat(waves, -1)
 

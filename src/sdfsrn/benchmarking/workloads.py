@@ -14,23 +14,16 @@ import trimesh
 from torch import Tensor, nn
 
 from sdfsrn.benchmarking.instruments import peak_memory, synchronize
-from sdfsrn.benchmarking.plain import (
-    PlainField,
-    PlainHypernetwork,
-    PlainRayMarcher,
-    plain_chamfer,
-    plain_grid,
-    plain_icp,
-)
-from sdfsrn.cli import build
-from sdfsrn.data.preload import PreloadedSource
-from sdfsrn.data.resident import Recipe, Recipes, ResidentPictures
-from sdfsrn.data.sampling import Draw
-from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.benchmarking.plain import PlainField, PlainHypernetwork, PlainRayMarcher, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.data.batches.preload import PreloadedSource
+from sdfsrn.data.batches.resident import Recipe, Recipes, ResidentPictures
+from sdfsrn.data.batches.sampling import SampleKey
+from sdfsrn.data.batches.views import ViewsDataset, collate_views
 from sdfsrn.functional.backbone import rows
 from sdfsrn.functional.pointcloud import match
-from sdfsrn.models.field import Field, FieldShape, Linear
-from sdfsrn.protocol import Protocol
+from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.models.field import Field, FieldConfig, Linear
+from sdfsrn.runtime.configs import instantiate
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
@@ -90,9 +83,9 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
-        model: SDFSRN = build(plain_twin(config["model"]) if name == "plain" else config["model"]).to(device).train()
+        model: SDFSRN = instantiate(plain_twin(config["model"]) if name == "plain" else config["model"]).to(device).train()
         adam = {"foreach": False, "fused": False} if name == "plain" else {}
-        found[name] = Training(model, build(config["optimizer"], **adam)(model.parameters()), views)
+        found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found
 
 
@@ -127,7 +120,7 @@ class Object(NamedTuple):
     """One shape to be measured, and the true points of it."""
 
     layers: list[Linear]
-    shape: FieldShape
+    shape: FieldConfig
     truth: Tensor
 
 
@@ -136,8 +129,8 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
 
     So there is a surface to measure without a trained model.
     """
-    source = build(config["pictures"], split="val", num_objects=1)
-    shape: FieldShape = build(config["model"]["hypernetwork"]["field"])
+    source = instantiate(config["pictures"], split="val", num_objects=1)
+    shape: FieldConfig = instantiate(config["model"]["hypernetwork"]["field"])
     generator = torch.Generator().manual_seed(0)
     weights = [
         nn.Parameter(torch.randn(1, size, outputs, generator=generator) * (size > 1) / inputs**0.5)
@@ -155,12 +148,12 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
     return Object(fitted, shape, torch.from_numpy(source.points(0)))
 
 
-def evaluations(thing: Object, protocol: Protocol) -> dict[str, Callable[[], Iterator[tuple[str, Any]]]]:
+def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callable[[], Iterator[tuple[str, Any]]]]:
     """The stages of an evaluation, each yielded when it is done with its name and what came of it, ending in the metrics."""
-    truth = protocol.truth(thing.truth)
+    truth = protocol.ground_truth(thing.truth)
 
     def ours() -> Iterator[tuple[str, Any]]:
-        mesh = protocol.mesh(Field(thing.layers, thing.shape))
+        mesh = Field(thing.layers, thing.shape).mesh(protocol.grid, color=False)
         yield "mesh", mesh
         points = protocol.sample(mesh)
         yield "points", points
@@ -192,12 +185,12 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
     A worker of the loader delivers `recipes` for resident pictures, from which `batches` are made on the device, or, for
     others, `samples`.
     """
-    source = PreloadedSource(build(config["pictures"]), "train")
-    settings = {name: config["data"][name] for name in ("num_rays", "outline_rays", "jitter", "scale_jitter")}
+    source = PreloadedSource(instantiate(config["pictures"]), "train")
+    settings = {name: config["data"][name] for name in ("num_rays", "boundary_fraction", "jitter", "scale_jitter")}
     dataset = ViewsDataset(source, checked=True, **settings)
     pictures = ResidentPictures(dataset, device)
     recipes = Recipes(dataset, pictures.height * pictures.width)
-    draws = [Draw(i, i) for i in range(len(dataset))]
+    draws = [SampleKey(i, i) for i in range(len(dataset))]
 
     def recipe() -> Recipe:
         return Recipe.collate([recipes[draw] for draw in draws])
@@ -221,6 +214,6 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
 
 
 def _batch(config: Mapping[str, Any], device: torch.device) -> Views:
-    dataset = ViewsDataset(build(config["pictures"]), config["num_rays"])
+    dataset = ViewsDataset(instantiate(config["pictures"]), config["num_rays"])
     views = collate_views([dataset[i] for i in range(len(dataset))])
     return torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), views)

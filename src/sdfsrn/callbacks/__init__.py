@@ -1,15 +1,12 @@
 """Callbacks: sphere pretraining, watchmen, pictures, monitors, the last checkpoint; a table of numbers and a W&B run."""
 
-from sdfsrn.callbacks.csv_log import CSVLog
 from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
 from sdfsrn.callbacks.monitors import LogOptimization, LogThroughput
 from sdfsrn.callbacks.pictures import LogPictures
 from sdfsrn.callbacks.pretraining import SpherePretraining
-from sdfsrn.callbacks.wandb_run import WandbRun
 
 __all__ = [
-    "CSVLog",
     "CollapseWarning",
     "EarlyStopping",
     "FiniteLoss",
@@ -18,5 +15,4 @@ __all__ = [
     "LogPictures",
     "LogThroughput",
     "SpherePretraining",
-    "WandbRun",
 ]

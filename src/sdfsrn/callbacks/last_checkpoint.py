@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from sdfsrn.signals import SIGNALS, requeue
+from sdfsrn.runtime.signals import SIGNALS, requeue
 from sdfsrn.structures import Views
 
 AGREEMENT = 10  # steps between questions to the other processes whether one of them got a signal

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from tqdm import tqdm
 
-from sdfsrn.files import write_atomically
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
+from sdfsrn.runtime.files import write_atomically
 from sdfsrn.system import SDFSRN
 
 
@@ -60,9 +60,9 @@ class SpherePretraining(pl.Callback):
         self.settings = _Settings(radius, iterations, num_points, num_latents, learning_rate, low, high, seed)
         self.cache = pathlib.Path(cache) if cache else None
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: SDFSRN) -> None:
-        """Pretrain, or load the result; the main process does, the others get its weights."""
-        if trainer.ckpt_path is not None or pl_module.pretrained:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Pretrain an `SDFSRN`, or load the result; the main process does, the others get its weights."""
+        if not isinstance(pl_module, SDFSRN) or trainer.ckpt_path is not None or pl_module.pretrained:
             return
         hypernetwork = pl_module.hypernetwork
         if trainer.is_global_zero:

@@ -1,19 +1,21 @@
 """Data sets: sources of pictures, and the data modules that make batches of them."""
 
-from sdfsrn.data.datamodule import ViewsDataModule
-from sdfsrn.data.folder import FolderDataModule, FolderSource
-from sdfsrn.data.pascal3d import Pascal3DDataModule, Pascal3DSource
-from sdfsrn.data.shapenet import ShapeNetDataModule, ShapeNetSource
-from sdfsrn.data.source import Picture, Source
-from sdfsrn.data.synthetic import SyntheticDataModule, SyntheticSource
-from sdfsrn.data.views import ViewsDataset, collate_views
+from sdfsrn.data.batches.datamodule import ViewsDataModule
+from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.preprocessing import Preprocessing
+from sdfsrn.data.source import ImageSample, Source
+from sdfsrn.data.sources.folder import FolderDataModule, FolderSource
+from sdfsrn.data.sources.pascal3d import Pascal3DDataModule, Pascal3DSource
+from sdfsrn.data.sources.shapenet import ShapeNetDataModule, ShapeNetSource
+from sdfsrn.data.sources.synthetic import SyntheticDataModule, SyntheticSource
 
 __all__ = [
     "FolderDataModule",
     "FolderSource",
+    "ImageSample",
     "Pascal3DDataModule",
     "Pascal3DSource",
-    "Picture",
+    "Preprocessing",
     "ShapeNetDataModule",
     "ShapeNetSource",
     "Source",

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera
 
 CAD_TO_WORLD = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])  # (x, y, z) -> (-x, z, y), a rotation
-STANDING = 2.5  # of weak-perspective cameras, in front of the origin: any depth gives the same picture
+CAMERA_DISTANCE = 2.5  # of weak-perspective cameras, in front of the origin: any depth gives the same picture
 FLIP = np.diag([1.0, -1.0, -1.0])
 PROJECTIONS: dict[str, type[Camera]] = {"perspective": PerspectiveCamera, "orthographic": OrthographicCamera}
 
@@ -97,7 +97,7 @@ def camera_from_angles(
     to_screen = screen_matrix(convention, size)
     square = to_screen[0, 0] * size[0] / (to_screen[1, 1] * size[1])  # pixels are square, [-1, 1]^2 need not be
     intrinsics = np.array([[scale, 0, origin[0]], [0, scale * square, origin[1]], [0, 0, 1]])
-    pose = np.column_stack([rotation_from_angles(*angles, convention), [0, 0, STANDING]])
+    pose = np.column_stack([rotation_from_angles(*angles, convention), [0, 0, CAMERA_DISTANCE]])
     return OrthographicCamera(torch.from_numpy(pose), torch.from_numpy(to_screen @ intrinsics))
 
 

@@ -36,9 +36,9 @@ class Box(NamedTuple):
         return Window(self.middle[0] - side / 2, self.middle[1] - side / 2, side)
 
 
-def object_box(coverage: Float[np.ndarray, "h w"]) -> Box | None:
+def object_box(alpha: Float[np.ndarray, "h w"]) -> Box | None:
     """Of the pixels at least half covered; None if there are none."""
-    inside = coverage >= 0.5
+    inside = alpha >= 0.5
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if len(rows) == 0:
         return None
@@ -46,32 +46,32 @@ def object_box(coverage: Float[np.ndarray, "h w"]) -> Box | None:
 
 
 def crop_square(
-    color: UInt8[np.ndarray, "h w 3"], coverage: Float[np.ndarray, "h w"], left: float, top: float, side: float, size: int
+    color: UInt8[np.ndarray, "h w 3"], alpha: Float[np.ndarray, "h w"], left: float, top: float, side: float, size: int
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "size size"]]:
-    """The window [left, left + side] x [top, top + side] as size x size pixels, and its coverage (float32).
+    """The window [left, left + side] x [top, top + side] as size x size pixels, and its alpha (float32).
 
     `left`, `top` and `side` are in pixels, 0 being the outer corner of the first; the window may reach beyond the picture,
     where it is white and not covered. What lay at p now lies at the screen coordinate s = 2 (p - left) / side - 1 exactly.
     A pixel takes the mean over its square (shrinking) or interpolates linearly (enlarging). Colours are weighted by
-    coverage, so that none bleeds in from the background; where nothing is covered, the background's own remain.
+    alpha, so that none bleeds in from the background; where nothing is covered, the background's own remain.
 
     Raises:
         ValueError: the side is not positive, or the size is not.
     """
     if not side > 0 or size < 1:
         raise ValueError(f"Expected a window and a size above 0, got {side} and {size}.")
-    height, width = coverage.shape
+    height, width = alpha.shape
     rows, columns = _weights(top, side, size, height), _weights(left, side, size, width)
     (first_row, rows), (first_column, columns) = _used(rows), _used(columns)
     window = (
         slice(first_row, first_row + rows.shape[1]),
         slice(first_column, first_column + columns.shape[1]),
     )
-    color, coverage = color[window].astype(np.float32), coverage[window].astype(np.float32)[..., None]
-    share = _pool(np.ones_like(coverage), rows, columns)
+    color, alpha = color[window].astype(np.float32), alpha[window].astype(np.float32)[..., None]
+    share = _pool(np.ones_like(alpha), rows, columns)
     plain = _pool(color, rows, columns) + 255 * (1 - share)
-    weight = _pool(coverage, rows, columns)
-    weighted = _pool(color * coverage, rows, columns) / np.maximum(weight, 1e-6)
+    weight = _pool(alpha, rows, columns)
+    weighted = _pool(color * alpha, rows, columns) / np.maximum(weight, 1e-6)
     result = np.where(weight > 1e-3, weighted, plain)
     return result.round().clip(0, 255).astype(np.uint8), weight[..., 0].clip(0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,11 +13,11 @@ from sdfsrn.functional.camera import Camera
 SPLITS = ("train", "val", "test")
 
 
-class Picture(NamedTuple):
+class ImageSample(NamedTuple):
     """One picture of one object, as a data set stores it."""
 
-    image: np.ndarray  # (h, w, 3) uint8, colours not multiplied by coverage
-    coverage: np.ndarray  # (h, w) float32 in [0, 1], the object's share of each pixel
+    image: np.ndarray  # (h, w, 3) uint8, colours not multiplied by alpha
+    alpha: np.ndarray  # (h, w) float32 in [0, 1], the object's share of each pixel
     camera: Camera  # without batch dimension: (3, 4), (3, 3)
 
 
@@ -28,7 +29,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ImageSample:
         """Raises ValueError, naming the file, for what cannot be used."""
         ...
 
@@ -37,7 +38,7 @@ class Source(Protocol):
         ...
 
 
-class KnownShape:
+class GroundTruth:
     """What a source may know of an object's shape beside points, for evaluation: inherit, and override what is known."""
 
     def normals(self, index: int) -> np.ndarray:
@@ -48,23 +49,23 @@ class KnownShape:
         """(n,) Booleans: which of the points (n, 3), world frame, lie inside the object; None if unknown."""
         return None
 
-    def other_views(self, index: int) -> list[Picture]:
+    def other_views(self, index: int) -> list[ImageSample]:
         """The same object from other sides, in the same world frame."""
         return []
 
 
-def known_shape(source: Source) -> KnownShape:
-    """The source itself, or, of one that does not inherit `KnownShape`, nothing known."""
-    return source if isinstance(source, KnownShape) else KnownShape()
+def ground_truth(source: Source) -> GroundTruth:
+    """The source itself, or, of one that does not inherit `GroundTruth`, nothing known."""
+    return source if isinstance(source, GroundTruth) else GroundTruth()
 
 
-def check_picture(picture: Picture, name: str) -> None:
+def check_picture(picture: ImageSample, name: str) -> None:
     """Raise ValueError, naming the picture, if no silhouette or no camera can be read from it."""
-    if picture.image.shape != (*picture.coverage.shape, 3):
+    if picture.image.shape != (*picture.alpha.shape, 3):
         raise ValueError(
-            f"Expected an RGB image and a mask of one size, got {picture.image.shape} and {picture.coverage.shape} in {name}."
+            f"Expected an RGB image and a mask of one size, got {picture.image.shape} and {picture.alpha.shape} in {name}."
         )
-    inside = picture.coverage >= 0.5
+    inside = picture.alpha >= 0.5
     if inside.all() or not inside.any():
         what = "covers the whole image" if inside.all() else "is empty"
         raise ValueError(f"Expected a silhouette with background around it, but it {what} in {name}.")
@@ -79,3 +80,18 @@ def check_picture(picture: Picture, name: str) -> None:
         raise ValueError(f"Expected positive focal lengths in the intrinsics of {name}.")
     if intrinsics[0, 1] != 0 or intrinsics[1, 0] != 0 or intrinsics[2].tolist() != [0, 0, 1]:
         raise ValueError(f"Expected intrinsics [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] without skew in {name}.")
+
+
+def short_name(name: str) -> str:
+    """A file's or picture's name in letters that every file system takes: the model's folder and the view."""
+    parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
+    return "_".join(parts[-2:])
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly spaced; all of them if they are no more.
+
+    >>> spread(9, 3), spread(2, 3)
+    ([0, 4, 8], [0, 1])
+    """
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional.silhouette import cone_lower_bound, cylinder_lower_bound
-from sdfsrn.structures import Rays
+
+AnyCamera = TypeVar("AnyCamera", "PerspectiveCamera", "OrthographicCamera")
+
+
+class Rays(NamedTuple):
+    """Lines of sight in the world frame: the point at depth z is `origin + z * direction`."""
+
+    origin: Float[Tensor, "b r 3"]
+    direction: Float[Tensor, "b r 3"]
+
+    def at(self, depth: Float[Tensor, "b r *s"]) -> Float[Tensor, "b r *s 3"]:
+        """World points at one depth per ray, or at several."""
+        several = depth.ndim > 2
+        origin, direction = (x[..., None, :] if several else x for x in self)
+        return origin + depth[..., None] * direction
+
+
+def _map(camera: AnyCamera, change: Callable[[Tensor], Tensor]) -> AnyCamera:
+    """The camera with both matrices changed: moved to a device, indexed, converted."""
+    return type(camera)(*(change(matrix) for matrix in camera))
+
+
+def _pixels(camera: Camera, uv: Float[Tensor, "*b r 2"], size: tuple[int, int]) -> Float[Tensor, "*b r 2"]:
+    """Image plane to pixels (x, y), from the outer corner of the first one; `size` is the picture's height and width."""
+    return (camera.screen(uv) + 1) / 2 * uv.new_tensor([size[1], size[0]])
+
+
+def _image_plane(camera: Camera, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+    """Screen coordinates to the image plane: that at z = 1 (perspective), or one in the world's unit (orthographic)."""
+    return (screen - camera.intrinsics[..., :2, 2:].mT) @ torch.linalg.inv_ex(camera.intrinsics[..., :2, :2]).inverse.mT
+
+
+def _screen(camera: Camera, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+    """Image plane to screen coordinates."""
+    return uv @ camera.intrinsics[..., :2, :2].mT + camera.intrinsics[..., :2, 2:].mT
 
 
 class PerspectiveCamera(NamedTuple):
@@ -18,13 +53,7 @@ class PerspectiveCamera(NamedTuple):
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-        """Screen coordinates to the image plane z = 1."""
-        return _unproject(self.intrinsics, screen)
-
-    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-        """Image plane to screen coordinates."""
-        return _project(self.intrinsics, uv)
+    map, pixels, image_plane, screen = _map, _pixels, _image_plane, _screen
 
     def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
         """Lines of sight: x = R^T (z (u, 1) - t). Eqs. (5), (9), arXiv:2010.10505."""
@@ -59,13 +88,7 @@ class OrthographicCamera(NamedTuple):
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-        """Screen coordinates to the image plane, which has the world's unit."""
-        return _unproject(self.intrinsics, screen)
-
-    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-        """Image plane to screen coordinates."""
-        return _project(self.intrinsics, uv)
+    map, pixels, image_plane, screen = _map, _pixels, _image_plane, _screen
 
     def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
         """Parallel lines of sight: x = R^T ((u, z) - t). Appendix A.2, arXiv:2010.10505."""
@@ -130,11 +153,3 @@ def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"],
 
 def _to_camera(world_to_camera: Tensor, points: Tensor) -> Tensor:
     return points @ world_to_camera[..., :3].mT + world_to_camera[..., 3:].mT
-
-
-def _project(intrinsics: Tensor, uv: Tensor) -> Tensor:
-    return uv @ intrinsics[..., :2, :2].mT + intrinsics[..., :2, 2:].mT
-
-
-def _unproject(intrinsics: Tensor, screen: Tensor) -> Tensor:
-    return (screen - intrinsics[..., :2, 2:].mT) @ torch.linalg.inv_ex(intrinsics[..., :2, :2]).inverse.mT

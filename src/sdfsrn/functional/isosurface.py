@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,32 @@ _PROBED = 0.02  # of the blocks that are left out, looked into all the same
 _BLOCKS = 4096  # at a time
 
 Function = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Where and how finely a surface is extracted: a grid over the cube [low, high]^3, world frame.
+
+    Args:
+        resolution: intervals along an axis.
+        low, high: of the cube.
+        placement: `exact`, or `authors` for the released code's misplaced vertices.
+        dense: evaluate every node; else only those near the surface, see `sparse_sdf_grid`.
+    """
+
+    resolution: int = 128
+    low: float = -0.6
+    high: float = 0.6
+    placement: str = "exact"
+    dense: bool = True
+
+    def surface(
+        self, sdf: Function, device: torch.device | str = "cpu"
+    ) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+        """Vertices and faces of the closed surface {f = 0}, empty where there is none; see `marching_cubes`."""
+        sample = sdf_grid if self.dense else sparse_sdf_grid
+        values = sample(sdf, self.resolution, self.low, self.high, device)
+        return marching_cubes(values, self.low, self.high, self.placement)
 
 
 @torch.no_grad()

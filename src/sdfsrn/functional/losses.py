@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Rayed = Float[Tensor, "b r"]
+PerRay = Float[Tensor, "b r"]
 
 
 def weighted_mean(value: Float[Tensor, "*n"], weight: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
@@ -25,7 +25,7 @@ def weighted_mean(value: Float[Tensor, "*n"], weight: Float[Tensor, "*n"]) -> Fl
 
 
 def silhouette_loss(
-    sdf: Float[Tensor, "b r m"], bound: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]
+    sdf: Float[Tensor, "b r m"], bound: Float[Tensor, "b r m"], weight: PerRay, inside: Bool[Tensor, "b r"]
 ) -> Float[Tensor, ""]:
     """L_SDF = sum_u w sum_z max(0, b(z; u) - f(z u)) / sum_u w over the background u. Eq. (4), arXiv:2010.10505.
 
@@ -35,24 +35,24 @@ def silhouette_loss(
 
 
 def ray_surface_loss(
-    last_sdf: Rayed, weight: Rayed, inside: Bool[Tensor, "b r"], margin: float, separate: bool = False
+    last_sdf: PerRay, weight: PerRay, inside: Bool[Tensor, "b r"], margin: float, balance: bool = False
 ) -> Float[Tensor, ""]:
     """L_ray at j = N: max(0, alpha f + eps), alpha = 1 inside the silhouette, -1 outside. Eq. (7), arXiv:2010.10505.
 
-    With `separate` the rays of either side are averaged on their own and the two means added, as in the released code.
+    With `balance` the rays of either side are averaged on their own and the two means added, as in the released code.
     """
     penalty = F.relu(torch.where(inside, last_sdf, -last_sdf) + margin)
-    if separate:
+    if balance:
         return weighted_mean(penalty, weight * inside) + weighted_mean(penalty, weight * ~inside)
     return weighted_mean(penalty, weight)
 
 
-def ray_free_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed, margin: float) -> Float[Tensor, ""]:
+def ray_free_loss(visited_sdf: Float[Tensor, "b r s"], weight: PerRay, margin: float) -> Float[Tensor, ""]:
     """L_ray at j < N: max(0, eps - f), points before the last one lie in free space. Eq. (7), arXiv:2010.10505."""
     return weighted_mean(F.relu(margin - visited_sdf).mean(-1), weight)
 
 
-def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"], weight: Rayed) -> Float[Tensor, ""]:
+def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"], weight: PerRay) -> Float[Tensor, ""]:
     """L_RGB = |I^(u) - I(u)|^2, the mean over rays and channels. Eq. (8), arXiv:2010.10505."""
     return weighted_mean((rendered - color).square().mean(-1), weight)
 
@@ -67,17 +67,17 @@ def sphere_loss(sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radiu
     return F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
 
 
-def free_occupancy_loss(sdf: Float[Tensor, "b r m"], weight: Rayed, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
+def free_occupancy_loss(sdf: Float[Tensor, "b r m"], weight: PerRay, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
     """Cross-entropy of "empty" at random depths of background rays; occupancy is sigmoid(-f). Table 3, arXiv:2010.10505."""
     return weighted_mean(F.softplus(-sdf).mean(-1), weight * ~inside)
 
 
-def surface_occupancy_loss(last_sdf: Rayed, weight: Rayed, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
+def surface_occupancy_loss(last_sdf: PerRay, weight: PerRay, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
     """Cross-entropy of the last marched point against the silhouette. Table 3, arXiv:2010.10505."""
     return weighted_mean(F.softplus(torch.where(inside, last_sdf, -last_sdf)), weight)
 
 
-def visited_occupancy_loss(visited_sdf: Float[Tensor, "b r s"], weight: Rayed) -> Float[Tensor, ""]:
+def visited_occupancy_loss(visited_sdf: Float[Tensor, "b r s"], weight: PerRay) -> Float[Tensor, ""]:
     """Cross-entropy of "empty" at the points before the last one. Table 3, arXiv:2010.10505."""
     return weighted_mean(F.softplus(-visited_sdf).mean(-1), weight)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Bool, Float
 from scipy.stats import qmc
 from torch import Tensor
 
 from sdfsrn.functional.pointcloud import Match
-
-_DIRECTION = np.array([0.0271, 0.0183, 1.0])  # along no edge or face that is aligned with the axes
 
 
 def f_score(match: Match, threshold: float) -> Float[Tensor, ""]:
@@ -38,19 +35,6 @@ def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "
     """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread places; 1 where both are empty."""
     union = (predicted | truth).sum()
     return torch.where(union == 0, 1.0, (predicted & truth).sum() / union.clamp(min=1))
-
-
-def contains(mesh: trimesh.Trimesh, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Which points lie inside a watertight mesh, any unit: a ray from there leaves it once more than it enters.
-
-    So parts may overlap. A mesh without faces contains nothing.
-    """
-    if len(mesh.faces) == 0:
-        return np.zeros(len(points), bool)
-    direction = np.broadcast_to(_DIRECTION, points.shape)
-    _, ray, face = mesh.ray.intersects_location(points, direction)
-    leaving = np.sign(mesh.face_normals[face] @ _DIRECTION)
-    return np.bincount(ray, weights=leaving, minlength=len(points)) > 0.5
 
 
 def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:

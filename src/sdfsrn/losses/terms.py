@@ -35,7 +35,7 @@ class SilhouetteLoss(nn.Module):
         if uniform is None:
             uniform = torch.rand(*views.distance.shape, self.num_samples, device=views.uv.device)
         depth = self.near + uniform * (self.far - self.near)
-        sdf = field.sdf(views.camera.rays(views.uv).at_many(depth).flatten(1, 2)).view_as(depth)
+        sdf = field.sdf(views.camera.rays(views.uv).at(depth).flatten(1, 2)).view_as(depth)
         weight = views.ray_weight(self.importance)
         if self.occupancy:
             return losses.free_occupancy_loss(sdf, weight, views.inside)
@@ -49,20 +49,20 @@ class RaySurfaceLoss(nn.Module):
     Args:
         margin: epsilon.
         importance: weigh rays by 1 / D(u).
-        separate: average foreground and background on their own (released code).
+        balance: average foreground and background on their own (released code).
         occupancy: cross-entropy instead of the hinge (Table 3).
     """
 
-    def __init__(self, margin: float = 0.01, importance: bool = True, separate: bool = False, occupancy: bool = False) -> None:
+    def __init__(self, margin: float = 0.01, importance: bool = True, balance: bool = False, occupancy: bool = False) -> None:
         super().__init__()
-        self.margin, self.importance, self.separate, self.occupancy = margin, importance, separate, occupancy
+        self.margin, self.importance, self.balance, self.occupancy = margin, importance, balance, occupancy
 
     def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
         """One number for the batch."""
         weight = views.ray_weight(self.importance)
         if self.occupancy:
-            return losses.surface_occupancy_loss(march.sdf[..., -1], weight, views.inside)
-        return losses.ray_surface_loss(march.sdf[..., -1], weight, views.inside, self.margin, self.separate)
+            return losses.surface_occupancy_loss(march.visited_sdf[..., -1], weight, views.inside)
+        return losses.ray_surface_loss(march.visited_sdf[..., -1], weight, views.inside, self.margin, self.balance)
 
 
 class RayFreeLoss(nn.Module):
@@ -82,8 +82,8 @@ class RayFreeLoss(nn.Module):
         """One number for the batch."""
         weight = views.ray_weight(self.importance)
         if self.occupancy:
-            return losses.visited_occupancy_loss(march.sdf[..., :-1], weight)
-        return losses.ray_free_loss(march.sdf[..., :-1], weight, self.margin)
+            return losses.visited_occupancy_loss(march.visited_sdf[..., :-1], weight)
+        return losses.ray_free_loss(march.visited_sdf[..., :-1], weight, self.margin)
 
 
 class ColorLoss(nn.Module):

@@ -10,7 +10,7 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.meshes import sample_surface
+from sdfsrn.meshes.geometry import sample_surface
 
 _UNIT = 2.0**-40  # of the sums, which are whole numbers, so that no order of adding them matters
 

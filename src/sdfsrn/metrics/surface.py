@@ -10,7 +10,8 @@ import trimesh
 from torch import Tensor
 
 from sdfsrn.functional.pointcloud import match
-from sdfsrn.functional.surface import contains, f_score, intersection_over_union, normal_consistency, volume_samples
+from sdfsrn.functional.surface import f_score, intersection_over_union, normal_consistency, volume_samples
+from sdfsrn.meshes.geometry import contains
 from sdfsrn.metrics.objects import ObjectMean, Surface, cloud
 
 

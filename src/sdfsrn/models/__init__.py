@@ -1,8 +1,9 @@
 """The learned parts: encoder, hypernetwork with its field, ray marchers."""
 
 from sdfsrn.models.encoder import ResNetEncoder
-from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
 from sdfsrn.models.raymarcher import LSTMRayMarcher, SphereTracer
+from sdfsrn.models.shape import Shape
 
-__all__ = ["Field", "FieldShape", "Hypernetwork", "LSTMRayMarcher", "Linear", "ResNetEncoder", "SphereTracer"]
+__all__ = ["Field", "FieldConfig", "Hypernetwork", "LSTMRayMarcher", "Linear", "ResNetEncoder", "Shape", "SphereTracer"]

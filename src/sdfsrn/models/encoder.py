@@ -35,7 +35,7 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         if depth not in (18, 34, 50):
             raise ValueError(f"Expected encoder.depth of 18, 34 or 50, got {depth}.")
-        self.latent_dim = latent_dim
+        self.latent_dim, self.depth, self.weights, self.normalize = latent_dim, depth, weights, normalize
         self.network = torchvision.models.get_model(f"resnet{depth}", weights=None)
         if weights is not None:
             self.network.load_state_dict(_load_weights(weights, depth))

@@ -8,13 +8,16 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import trimesh
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp, rows, tiles
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
+from sdfsrn.functional.isosurface import Grid
 
 
 class Linear(NamedTuple):
@@ -29,7 +32,7 @@ class Linear(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldShape:
+class FieldConfig:
     """The architecture of the implicit functions. Appendix C, arXiv:2010.10505.
 
     Args:
@@ -37,14 +40,14 @@ class FieldShape:
         depth: linear layers of the backbone.
         num_frequencies: L of the positional encoding; 0 leaves the bare coordinates.
         frequency_scale: factor on its frequencies (the released code has pi).
-        reinject: every layer after the first sees the encoded point again.
+        skip: every layer after the first sees the encoded point again.
     """
 
     width: int = 128
     depth: int = 4
     num_frequencies: int = 6
     frequency_scale: float = 1.0
-    reinject: bool = True
+    skip: bool = True
 
     @property
     def encoding_width(self) -> int:
@@ -54,7 +57,7 @@ class FieldShape:
     @property
     def layers(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of every predicted layer: the backbone, then the SDF head, then the colour head."""
-        rest = self.width + self.encoding_width * self.reinject
+        rest = self.width + self.encoding_width * self.skip
         backbone = [(self.encoding_width, self.width)] + [(rest, self.width)] * (self.depth - 1)
         return [*backbone, (self.width, 1), (self.width, 3)]
 
@@ -63,18 +66,20 @@ class Field:
     """f and g, sharing a backbone, for a batch of objects in their own (world) frames.
 
     Args:
-        layers: the linear layers in the order of `FieldShape.layers`; inputs are [features, encoded point].
-        shape: the architecture they belong to.
+        layers: the linear layers in the order of `FieldConfig.layers`; inputs are [features, encoded point].
+        config: the architecture they belong to.
     """
 
-    def __init__(self, layers: list[Linear], shape: FieldShape) -> None:
-        self.shape = shape
+    grid = Grid()  # where meshes are extracted unless told otherwise
+
+    def __init__(self, layers: list[Linear], config: FieldConfig) -> None:
+        self.config = config
         (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
         self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1)).centered()]
         for bias, weight in rest:
-            unseen = [] if shape.reinject else [bias.new_zeros(len(bias), shape.encoding_width, shape.width)]
-            encoding_weight = torch.cat([weight[:, shape.width :], *unseen, bias], 1)
-            self.backbone.append(BackboneLayer(weight[:, : shape.width], encoding_weight).centered())
+            unseen = [] if config.skip else [bias.new_zeros(len(bias), config.encoding_width, config.width)]
+            encoding_weight = torch.cat([weight[:, config.width :], *unseen, bias], 1)
+            self.backbone.append(BackboneLayer(weight[:, : config.width], encoding_weight).centered())
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -93,7 +98,7 @@ class Field:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
         encoding = self._encode(points)
         encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
-        return encoding_vjp(encoding, encoding_grad, self.shape.num_frequencies, self.shape.frequency_scale)
+        return encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
 
     def mean(
         self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
@@ -106,6 +111,15 @@ class Field:
         if len(parts) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return loss(self, points)
         return _MeanByParts.apply(loss, self, parts, *self._tensors())
+
+    def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
+        """The zero level set of the only object as a closed mesh, see `sdfsrn.models.shape.Shape`."""
+        device = self.sdf_head.bias.device
+        vertices, faces = (grid or self.grid).surface(lambda x: self.sdf(x[None])[0], device)
+        colors = None
+        if color and len(vertices):
+            colors = vertex_colors(self, torch.as_tensor(vertices, dtype=torch.float32, device=device))
+        return trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
@@ -132,7 +146,7 @@ class Field:
 
     def _encode(self, points: Tensor) -> Tensor:
         """The encoded points, with a 1 behind, as the backbone takes them."""
-        return positional_encoding(points, self.shape.num_frequencies, self.shape.frequency_scale, homogeneous=True)
+        return positional_encoding(points, self.config.num_frequencies, self.config.frequency_scale, homogeneous=True)
 
 
 class _MeanByParts(torch.autograd.Function):
@@ -157,3 +171,10 @@ class _MeanByParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, *(None if of_sum is None else grads[0] * of_sum for of_sum in ctx.saved_tensors)
+
+
+@torch.no_grad()
+def vertex_colors(field: Field, points: Float[Tensor, "n 3"], chunk: int = 65_536) -> np.ndarray:
+    """(n, 3) uint8 colours g at points of one object, world frame."""
+    colors = [field.color(field(part[None])[1])[0] for part in points.split(chunk)]
+    return ((torch.cat(colors) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()

@@ -7,7 +7,7 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdfsrn.models.field import Field, FieldShape, Linear
+from sdfsrn.models.field import Field, FieldConfig, Linear
 
 
 class Hypernetwork(nn.Module):
@@ -21,11 +21,11 @@ class Hypernetwork(nn.Module):
         field: architecture of the implicit functions.
     """
 
-    def __init__(self, latent_dim: int, hidden_width: int, num_hidden: int, field: FieldShape) -> None:
+    def __init__(self, latent_dim: int, hidden_width: int, num_hidden: int, field: FieldConfig) -> None:
         super().__init__()
         if min(latent_dim, hidden_width) < 1 or num_hidden < 0:
             raise ValueError(f"Expected positive widths, got {latent_dim=}, {hidden_width=}, {num_hidden=}.")
-        self.latent_dim = latent_dim
+        self.latent_dim, self.hidden_width, self.num_hidden = latent_dim, hidden_width, num_hidden
         self.field = field
         self.branches = nn.ModuleList(
             _branch(latent_dim, hidden_width, num_hidden, inputs, outputs) for inputs, outputs in field.layers
@@ -36,7 +36,7 @@ class Hypernetwork(nn.Module):
         return Field(self.layers(latent), self.field)
 
     def layers(self, latent: Float[Tensor, "b l"]) -> list[Linear]:
-        """Their linear layers, in the order of `FieldShape.layers`."""
+        """Their linear layers, in the order of `FieldConfig.layers`."""
         layers = []
         for branch, (inputs, outputs) in zip(self.branches, self.field.layers, strict=True):
             parameters = branch(latent).unflatten(-1, (inputs + 1, outputs))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sdfsrn.functional.camera import Rays
 from sdfsrn.functional.raymarch import bisect, implicit_depth
 from sdfsrn.models.field import Field
-from sdfsrn.structures import March, Rays
+from sdfsrn.structures import March
 
 
 class LSTMRayMarcher(nn.Module):
@@ -33,6 +34,7 @@ class LSTMRayMarcher(nn.Module):
         implicit_gradient: bool = False,
     ) -> None:
         super().__init__()
+        self.feature_width, self.hidden_width = feature_width, hidden_width
         self.start = start
         self.num_steps = num_steps
         self.num_bisections = num_bisections
@@ -90,7 +92,7 @@ class SphereTracer(nn.Module):
     def forward(self, field: Field, rays: Rays) -> March:
         """March all rays of all objects."""
         depths = self._trace(field, rays)
-        sdfs = field.sdf(rays.at_many(depths).flatten(1, 2)).view_as(depths)
+        sdfs = field.sdf(rays.at(depths).flatten(1, 2)).view_as(depths)
         return _surface(field, rays, depths, sdfs, self.num_bisections, self.implicit_gradient)
 
     @torch.no_grad()

@@ -3,6 +3,6 @@
 from sdfsrn.data.shapes.airplane import airplane
 from sdfsrn.data.shapes.car import car
 from sdfsrn.data.shapes.chair import chair
-from sdfsrn.data.shapes.shape import Part, Shape
+from sdfsrn.data.shapes.shape import Part, ProceduralShape
 
-__all__ = ["Part", "Shape", "airplane", "car", "chair"]
+__all__ = ["Part", "ProceduralShape", "airplane", "car", "chair"]

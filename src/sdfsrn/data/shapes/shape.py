@@ -21,7 +21,7 @@ class Part(NamedTuple):
     color: Float[Tensor, 3]
 
 
-class Shape:
+class ProceduralShape:
     """The union of parts, moved and scaled so that its bounding box is centred at the origin and its longest side is 1.
 
     World frame: y up, facing -z, its right side on +x. The signed distance is exact outside; inside, a lower bound.

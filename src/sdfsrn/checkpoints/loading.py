@@ -1,0 +1,96 @@
+"""Models from checkpoints, without executing anything that a file says."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sdfsrn.checkpoints.files import check_trusted
+from sdfsrn.checkpoints.legacy import modernize
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.system import ShapeModel
+
+
+def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeModel | None = None) -> ShapeModel:
+    """A trained model in evaluation mode, with its protocol, preprocessing and configuration; nothing in the file is executed.
+
+    Args:
+        path: of the checkpoint.
+        trusted: modules of yours whose classes the file may name, beside this package's and those in the environment
+            variable SDFSRN_TRUSTED (separated by commas).
+        model: takes the weights, where the file does not say how to build one.
+
+    Raises:
+        ValueError: a file that is no checkpoint of this package, or of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    config = checkpoint["config"]
+    for part in ("model", "data", "protocol"):
+        check_trusted(config.get(part), path, ("sdfsrn", *trusted, *_trusted_by_environment()))
+    if model is None:
+        if not isinstance(config.get("model"), dict):
+            raise ValueError(f"Expected the configuration of a model in {path}, which has none: give a model to load it into.")
+        model = instantiate(_without_downloads(config["model"]))
+    load_weights(model, checkpoint, path)
+    adopt(model, config)
+    return model.eval()
+
+
+def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
+    """Give a model the configuration it is trained with, and the protocol and preprocessing therein."""
+    model.config = dict(config)
+    if "protocol" in config:
+        model.protocol = instantiate({"_target_": "sdfsrn.EvaluationProtocol", **config["protocol"]})
+    if "preprocessing" in config:
+        model.preprocessing = instantiate({"_target_": "sdfsrn.data.Preprocessing", **config["preprocessing"]})
+
+
+def _without_downloads(model: dict[str, Any]) -> dict[str, Any]:
+    """The node without weights that its encoder would start from: the checkpoint has better ones."""
+    encoder = model.get("encoder")
+    return {**model, "encoder": {**encoder, "weights": None}} if isinstance(encoder, dict) and "weights" in encoder else model
+
+
+def _trusted_by_environment() -> list[str]:
+    return [name.strip() for name in os.environ.get("SDFSRN_TRUSTED", "").split(",") if name.strip()]
+
+
+def load_weights(model: ShapeModel, checkpoint: dict[str, Any], path: str | pathlib.Path) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        ValueError: they belong to another architecture.
+    """
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise ValueError(f"The weights in {path} are of another architecture than this model: {reason}") from error
+
+
+def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
+    """The content of a checkpoint, read with `weights_only=True`.
+
+    Raises:
+        ValueError: no file, no checkpoint, or not one of this package.
+    """
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"Expected a checkpoint at {path}, which does not exist.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"Could not read a checkpoint from {path}: {str(error).splitlines()[0]}") from error
+    known = isinstance(checkpoint, dict) and "state_dict" in checkpoint and isinstance(checkpoint.get("config"), dict)
+    if not known:
+        hint = (
+            " It looks like one of the released code: use authors_checkpoint=."
+            if isinstance(checkpoint, dict) and "graph" in checkpoint
+            else ""
+        )
+        raise ValueError(f"Expected a checkpoint written by sdfsrn.train in {path}.{hint}")
+    return {**checkpoint, "config": modernize(checkpoint["config"])}

@@ -1,0 +1,93 @@
+"""A training run that is started again in its own folder goes on where it was, or is found to be finished."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sdfsrn.checkpoints.loading import read_checkpoint
+from sdfsrn.runtime.files import remove_partial, write_atomically
+
+# What may differ between the parts of a run: where it runs and what it reports, not what it learns.
+RUNTIME_KEYS = (
+    "trainer",
+    "logger",
+    "callbacks",
+    "paths",
+    "protocol",
+    "preprocessing",
+    "test",
+    "ckpt_path",
+    "optimized_metric",
+    "matmul_precision",
+)
+RUNTIME_DATA_KEYS = ("root", "num_workers", "preload", "memmap_dir", "cache", "val_objects")
+
+log = logging.getLogger(__name__)
+
+
+def unfinished(folder: pathlib.Path, config: Mapping[str, Any]) -> str | None:
+    """The last checkpoint of a run in its folder, if it has one; `config` is the run's, in plain dictionaries.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, which this one would destroy.
+    """
+    path = folder / "checkpoints" / "last.ckpt"
+    remove_partial(path.parent)
+    if not path.is_file():
+        return None
+    before, now = (dict(_settings(c)) for c in (read_checkpoint(path)["config"], config))
+    missing = object()
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key, missing) != now.get(key, missing))
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({', '.join(changed[:5])}): choose another hydra.run.dir, or give "
+            f"ckpt_path={path} with another hydra.run.dir to go on from it with these."
+        )
+    return str(path)
+
+
+def result(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `write_result` left of this run, if all that is asked for is done; `value` may be None."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    return found if all(found.get(key) == value for key, value in _asked(config).items()) else None
+
+
+def write_result(folder: pathlib.Path, config: Mapping[str, Any], value: float | None, step: int) -> None:
+    """Write down that a run is finished."""
+    content = {**_asked(config), "value": value, "step": step}
+    write_atomically(folder / "result.json", json.dumps(content, indent=2).encode())
+
+
+def _asked(config: Mapping[str, Any]) -> dict[str, Any]:
+    trainer = config["trainer"]
+    return {
+        "optimized_metric": config["optimized_metric"],
+        "test": config["test"],
+        "max_steps": trainer.get("max_steps"),
+        "max_epochs": trainer.get("max_epochs"),
+    }
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The leaves that decide what is learned, by dotted key."""
+    for key, value in config.items():
+        if key in RUNTIME_KEYS:
+            continue
+        for name, leaf in _leaves(value, key):
+            if not (key == "data" and name.split(".")[-1] in RUNTIME_DATA_KEYS):
+                yield name, leaf
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}")
+    else:
+        yield name, value

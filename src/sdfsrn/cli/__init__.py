@@ -1,0 +1,6 @@
+"""What the commands share."""
+
+from sdfsrn.cli.command import OutputFolder
+from sdfsrn.cli.sweeps import Study
+
+__all__ = ["OutputFolder", "Study"]

@@ -1,0 +1,99 @@
+"""From a configuration to a model, its data and a trainer."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import subprocess
+import time
+from typing import Any, NamedTuple, cast
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from sdfsrn.callbacks import LastCheckpoint
+from sdfsrn.checkpoints.authors import load_authors_checkpoint
+from sdfsrn.checkpoints.files import AtomicCheckpointIO
+from sdfsrn.checkpoints.loading import adopt
+from sdfsrn.data import ViewsDataModule
+from sdfsrn.runtime.configs import config_folder, instantiate
+from sdfsrn.runtime.seeds import seed_everything
+from sdfsrn.system import ShapeModel
+
+log = logging.getLogger(__name__)
+
+
+class Experiment(NamedTuple):
+    """All that `trainer.fit(model, datamodule=datamodule)` takes."""
+
+    model: ShapeModel
+    datamodule: ViewsDataModule
+    trainer: pl.Trainer
+
+
+def build(experiment: str, *overrides: str, config_dir: str | pathlib.Path | None = None) -> Experiment:
+    """Build an experiment by its name, as `python -m sdfsrn.train experiment=... OVERRIDES` does, and seed everything.
+
+    Args:
+        experiment: a file of `configs/experiment`, or of your own `config_dir`.
+        overrides: Hydra's, such as `data.root=/data/ShapeNet` or `model/raymarcher=sphere_tracer`.
+        config_dir: folder with config groups of your own, as `--config-dir`.
+
+    Raises:
+        ValueError: settings that don't go together.
+        hydra.errors.HydraException: no such experiment, group or key.
+    """
+    output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    own = [] if config_dir is None else [f"hydra.searchpath=[file://{pathlib.Path(config_dir).resolve()}]"]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose("train", [*own, f"experiment={experiment}", output, *overrides])
+    seed_everything(config.seed)
+    return Experiment(build_model(config), instantiate(config.data), build_trainer(config))
+
+
+def build_model(config: DictConfig) -> ShapeModel:
+    """The model of a training, new or from a checkpoint of the released code."""
+    schedule = {name: instantiate(config[name]) if config[name] else None for name in ("optimizer", "scheduler")}
+    if config.authors_checkpoint is None:
+        model = instantiate(config.model, **schedule)
+    else:
+        model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings).train()
+        model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
+    adopt(model, plain(config) | model.config)
+    return model
+
+
+def build_trainer(config: DictConfig) -> pl.Trainer:
+    """The trainer with its callbacks and loggers, which get the configuration and the commit."""
+    callbacks = [instantiate(node) for node in config.callbacks.values() if node is not None]
+    if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
+        log.warning(
+            "Nothing is kept of this run if it is cut off. 'callbacks=[default,NAME]' adds to the callbacks that keep it."
+        )
+    loggers: list[Logger] = [instantiate(node) for node in config.logger.values() if node is not None]
+    for logger in loggers:
+        logger.log_hyperparams(plain(config) | _git_state())
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` does, and saves what it goes on from
+    return instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, plugins=plugins)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration in dictionaries and lists."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+def _git_state() -> dict[str, Any]:
+    """The working folder's commit, and whether followed files differ from it; nothing without git or outside a checkout."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git": {"commit": commit, "dirty": bool(changes)}}

@@ -1,0 +1,47 @@
+"""What commands take from their configuration: the model, the evaluation protocol, the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from sdfsrn.checkpoints.authors import load_authors_checkpoint
+from sdfsrn.checkpoints.files import find_checkpoint
+from sdfsrn.checkpoints.loading import load
+from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.runtime.configs import instantiate
+from sdfsrn.system import ShapeModel
+
+
+def load_model(config: DictConfig) -> ShapeModel:
+    """The model that `ckpt_path` or `authors_checkpoint` names, in evaluation mode, on the device that is asked for.
+
+    Raises:
+        ValueError: neither or both given, or a file that is no checkpoint of this package.
+    """
+    if (config.ckpt_path is None) == (config.authors_checkpoint is None):
+        raise ValueError("Expected one of ckpt_path=FILE and authors_checkpoint=FILE.")
+    if config.authors_checkpoint is not None:
+        model: ShapeModel = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings)
+    else:
+        model = load(find_checkpoint(config.ckpt_path, config.paths.root), config.trusted)
+    return model.to(pick_device(config.accelerator))
+
+
+def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:
+    """The protocol that a config node describes; one without `_target_` changes single settings of the model's own."""
+    changes = {str(key): value for key, value in config.items() if value is not None}
+    return instantiate(changes) if "_target_" in changes else dataclasses.replace(model.protocol, **changes)
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """`auto`: a GPU if there is one, Apple's included."""
+    if accelerator != "auto":
+        return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

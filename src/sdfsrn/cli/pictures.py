@@ -1,0 +1,68 @@
+"""The pictures that a command is pointed to, their masks, and the turntables it writes."""
+
+from __future__ import annotations
+
+import glob
+import pathlib
+from collections.abc import Sequence
+
+import trimesh
+
+from sdfsrn.meshes.figures import hstack, write_animation
+from sdfsrn.meshes.rendering import turntable
+from sdfsrn.runtime.files import PICTURE_SUFFIXES
+
+SIDES, FRAMES = 8, 24  # of a turntable: on the strip, in the animation
+
+
+def write_turntable(mesh: trimesh.Trimesh, path: pathlib.Path, formats: Sequence[str]) -> list[pathlib.Path]:
+    """The mesh from all around, as `path`.<format>: png is a strip of SIDES pictures, webp and gif are loops of FRAMES."""
+    written = [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
+    frames = turntable(mesh, FRAMES if set(formats) - {"png"} else SIDES) if formats else []
+    for file in written:
+        if file.suffix == ".png":
+            hstack(frames[:: len(frames) // SIDES]).save(file)
+        else:
+            write_animation(frames, file)
+    return written
+
+
+def check_formats(key: str, formats: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, naming the config key, for a format that is not known."""
+    unknown = sorted(set(formats) - set(known))
+    if unknown:
+        raise ValueError(f"Expected {key} of {', '.join(known)}, got {', '.join(unknown)}.")
+
+
+def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
+    """The file, the folder's pictures, or what a glob matches, sorted.
+
+    Raises:
+        ValueError: nothing there.
+    """
+    path = pathlib.Path(pattern)
+    if path.is_file():
+        return [path]
+    found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
+    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures:
+        raise ValueError(f"Expected pictures at {key}={pattern}, found none.")
+    return pictures
+
+
+def pair_masks(images: list[pathlib.Path], pattern: str | None) -> list[pathlib.Path | None]:
+    """The mask of every image: the only one for an only image, else the one of the same name.
+
+    Raises:
+        ValueError: an image without a mask, named.
+    """
+    if pattern is None:
+        return [None] * len(images)
+    masks = find_pictures(pattern, "mask")
+    if len(images) == len(masks) == 1:
+        return list(masks)
+    by_stem = {mask.stem: mask for mask in masks}
+    missing = [image for image in images if image.stem not in by_stem]
+    if missing:
+        raise ValueError(f"Expected a mask named {missing[0].stem}.* at mask={pattern} for {missing[0]}, found none.")
+    return [by_stem[image.stem] for image in images]

@@ -1,0 +1,160 @@
+"""A source held in one array: every picture is decoded and checked once, before training starts, and once for all in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pathlib
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, ground_truth
+from sdfsrn.functional.camera import Camera
+
+VERSION = 1  # raise it when the same pictures are packed differently
+_PROBES = 16  # pictures whose content tells the settings of a source
+
+log = logging.getLogger(__name__)
+
+
+class PreloadedSource(GroundTruth):
+    """The same pictures and points as `source`, from one array of bytes, which the processes of a loader share.
+
+    Alpha is rounded to 255ths, none of which makes a free pixel a touched one, or an inside pixel an outside one, or the
+    other way round.
+
+    Args:
+        source: pictures of one size and one kind of camera.
+        description: of the source, for people and in the name of the file.
+        folder: keeps the array in a file there, which is read as needed instead of held in memory, and found again. It is made
+            anew when names, files (their size and date) or the settings of the source are others; masks or cameras that
+            change under the same pictures may go unnoticed: delete the file.
+
+    Raises:
+        ValueError: the first picture that cannot be used, named.
+    """
+
+    def __init__(self, source: Source, description: str, folder: pathlib.Path | None = None) -> None:
+        self.source = source
+        self.names = source.names
+        first = _load(source, 0)
+        self._kind = type(first.camera)
+        layout = _layout(first)
+        if folder is None:
+            self._records = _fill(np.empty(len(source), layout), source, first, description)
+            return
+        path = folder / f"{description}-{_fingerprint(source)}.npy"
+        records = _open(path, len(source), layout)
+        self._records = _write(path, source, first, description) if records is None else records
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def picture(self, index: int) -> ImageSample:
+        """As the source's."""
+        record = self._records[index]
+        rgba = np.array(record["rgba"])
+        matrices = (torch.from_numpy(np.array(record[name])) for name in self._kind._fields)
+        return ImageSample(rgba[..., :3], rgba[..., 3].astype(np.float32) / 255, self._kind(*matrices))
+
+    def tensors(self) -> tuple[UInt8[Tensor, "p h w 4"], Camera]:
+        """Colours and alpha in 255ths of all pictures, and their cameras: read-only, in the array's own memory."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            rgba, *matrices = (torch.from_numpy(self._records[name]) for name in ("rgba", *self._kind._fields))
+        return rgba, self._kind(*matrices)
+
+    def points(self, index: int) -> np.ndarray:
+        """As the source's."""
+        return self.source.points(index)
+
+    def normals(self, index: int) -> np.ndarray:
+        """As the source's."""
+        return ground_truth(self.source).normals(index)
+
+    def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """As the source's."""
+        return ground_truth(self.source).occupancy(index, points)
+
+    def other_views(self, index: int) -> list[ImageSample]:
+        """As the source's."""
+        return ground_truth(self.source).other_views(index)
+
+
+def _load(source: Source, index: int) -> ImageSample:
+    picture = source.picture(index)
+    check_picture(picture, source.names[index])
+    return picture
+
+
+def _layout(picture: ImageSample) -> np.dtype:
+    """Of one record, a picture and its camera."""
+    matrices = [(name, np.float32, tuple(matrix.shape)) for name, matrix in picture.camera._asdict().items()]
+    return np.dtype([("rgba", np.uint8, (*picture.alpha.shape, 4)), *matrices])
+
+
+def _fill(records: np.ndarray, source: Source, first: ImageSample, description: str) -> np.ndarray:
+    for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False, mininterval=1):
+        picture = _load(source, index) if index else first
+        if _layout(picture) != records.dtype or type(picture.camera) is not type(first.camera):
+            raise ValueError(
+                f"Expected pictures and cameras as in {source.names[0]} (size {first.alpha.shape}), got another size or "
+                f"kind (size {picture.alpha.shape}) in {source.names[index]}."
+            )
+        alpha = np.rint(picture.alpha * np.float32(255))
+        records["rgba"][index, ..., :3] = picture.image
+        records["rgba"][index, ..., 3] = np.where(picture.alpha > 0, alpha.clip(1, 255), 0)
+        for name, matrix in picture.camera._asdict().items():
+            records[name][index] = matrix.numpy()
+    return records
+
+
+def _open(path: pathlib.Path, count: int, layout: np.dtype) -> np.ndarray | None:
+    """The records in a file, mapped into memory; None without a file, or with one that is not what its name says."""
+    if not path.exists():
+        return None
+    try:
+        records = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        log.warning("%s cannot be read (%s); it is made anew.", path, error)
+        return None
+    if records.shape != (count,) or records.dtype != layout:
+        log.warning("%s does not hold %d pictures of this size; it is made anew.", path, count)
+        return None
+    return records
+
+
+def _write(path: pathlib.Path, source: Source, first: ImageSample, description: str) -> np.ndarray:
+    """Fill a file beside and move it into place; it may be larger than memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        records = np.lib.format.open_memmap(temporary, "w+", _layout(first), (len(source),))
+        _fill(records, source, first, description)
+        records.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _fingerprint(source: Source) -> str:
+    """Of names, of the files they name, and, in place of the source's settings, of what a few of its pictures are."""
+    digest = hashlib.sha256(f"{VERSION} {len(source)}".encode())
+    for name in source.names:
+        digest.update(name.encode() + b"\0")
+        if os.path.isfile(name):  # noqa: PTH113  # 700,000 paths are slow to make
+            status = os.stat(name)  # noqa: PTH116
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
+    for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, _PROBES)}):
+        picture = _load(source, index)
+        digest.update(type(picture.camera).__name__.encode())
+        for array in (picture.image, picture.alpha, *(matrix.numpy() for matrix in picture.camera)):
+            digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Measuring a model on a split, and showing what was found."""

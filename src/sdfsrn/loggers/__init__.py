@@ -1,0 +1,6 @@
+"""Loggers: a table of numbers that survives the run's end, and a W&B run."""
+
+from sdfsrn.loggers.csv_log import CSVLog
+from sdfsrn.loggers.wandb_run import WandbRun
+
+__all__ = ["CSVLog", "WandbRun"]

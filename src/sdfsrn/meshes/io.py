@@ -1,0 +1,130 @@
+"""Mesh files in colour, written and read; points on a mesh, and its largest piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from jaxtyping import UInt8
+from trimesh.visual import ColorVisuals, TextureVisuals
+from trimesh.visual.material import PBRMaterial
+
+from sdfsrn.meshes.materials import materials_of, stack_materials
+from sdfsrn.runtime.files import write_atomically
+
+SUFFIXES = (".ply", ".obj", ".glb")
+READABLE = (".obj", ".off", ".ply", ".glb", ".gltf", ".stl")
+
+
+def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
+    """Write a mesh with its vertex colours; the suffix of `path`, .ply, .obj or .glb, chooses the format.
+
+    Vertices are written as they are: world frame, y up, which is also what viewers of GLB expect. Vertex colours are
+    sRGB and stay so in PLY and OBJ; glTF asks for linear ones (8 bits, so very dark colours lose a little). The file
+    appears whole or not at all. Raises ValueError for an unknown suffix and for a mesh without faces.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f'Expected a path that ends in {", ".join(SUFFIXES)}, got "{path}"')
+    if len(mesh.faces) == 0:
+        raise ValueError(f'Expected a mesh with faces, got an empty one for "{path}": report it instead of writing it')
+    if suffix == ".ply":
+        content = _export(mesh, "ply", vertex_normal=False)
+    elif suffix == ".obj":
+        content = _export(mesh, "obj", include_normals=False)
+    else:
+        content = _glb(mesh)
+    write_atomically(path, content)
+
+
+def read_mesh(path: Path | str) -> trimesh.Trimesh:
+    """A model made by others, its `visual` a `FaceMaterials`: .obj, .off, .ply, .glb, .gltf or .stl.
+
+    A scene's parts and materials become one mesh in the scene's frame. Faces that share a corner may each have their own
+    vertex there; none is moved or merged. Materials and pictures named in the file are read from its own folder, the one
+    above it, and what lies below those; without its picture a part has its material's plain colour.
+
+    Raises:
+        ValueError: no such file, none of these formats, broken, without faces, NaN or infinite vertices, or all of them in
+            one place.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in READABLE:
+        raise ValueError(f"Expected a mesh that ends in {', '.join(READABLE)}, got {path}.")
+    try:
+        with path.open("rb") as file:
+            scene: Any = trimesh.load(file, file_type=suffix[1:], resolver=_Neighbours(str(path)), force="scene", process=False)
+        places = [scene.graph[node] for node in scene.graph.nodes_geometry]
+        parts = [(scene.geometry[name], transform) for transform, name in places]
+        mesh = _joined([_placed(*part, linear=suffix in (".glb", ".gltf")) for part in parts if hasattr(part[0], "faces")])
+    except Exception as error:  # the parsers raise whatever broken content leads them to
+        raise ValueError(f"Could not read a mesh from {path}: {type(error).__name__}: {error}.".replace("\n", " ")) from error
+    if len(mesh.faces) == 0:
+        raise ValueError(f"Expected a mesh with faces, got none in {path}.")
+    if not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"Expected finite vertices, got NaN or infinity in {path}.")
+    if mesh.extents.max() == 0:
+        raise ValueError(f"Expected a mesh of some size, got all its vertices in one place in {path}.")
+    return mesh
+
+
+def mesh_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "n 4"] | None:
+    """RGBA of the vertices, those of faces averaged; None for a mesh without such colours."""
+    visual = mesh.visual
+    return np.asarray(visual.vertex_colors) if isinstance(visual, ColorVisuals) and visual.defined else None
+
+
+def srgb_to_linear(color: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"]:
+    """Bytes to bytes: c / 12.92 up to 0.04045, else ((c + 0.055) / 1.055)^2.4; alpha stays. IEC 61966-2-1."""
+    c = color[..., :3] / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return np.concatenate([np.round(linear * 255).astype(np.uint8), color[..., 3:]], -1)
+
+
+def _glb(mesh: trimesh.Trimesh) -> bytes:
+    """With normals, since viewers must shade flat without; and doubly sided, so that an open surface shows its back."""
+    visual = TextureVisuals(material=PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True))
+    colors = mesh_colors(mesh)
+    if colors is not None:
+        visual.vertex_attributes["color"] = srgb_to_linear(colors)
+    shaded = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
+    return _export(shaded, "glb", include_normals=True, unitize_normals=True)
+
+
+def _export(mesh: trimesh.Trimesh, file_type: str, **options: Any) -> bytes:
+    content = mesh.export(file_type=file_type, **options)
+    return content if isinstance(content, bytes) else str(content).encode()
+
+
+class _Neighbours(trimesh.resolvers.FilePathResolver):
+    """Files that a mesh file names: of its folder's tree, or of the folder's above, as ShapeNet's ../images; never others."""
+
+    def get(self, name: str) -> bytes:
+        folder = Path(self.parent)
+        path = (folder / name.strip().replace("\\", "/")).resolve()
+        if not path.is_relative_to(folder.resolve().parent):
+            raise FileNotFoundError(f"{name} lies outside the folders of {self.file_path}")
+        return path.read_bytes()
+
+
+def _placed(part: Any, transform: np.ndarray, linear: bool) -> Any:
+    """A painted copy in the scene's frame, turned right side out if that mirrors it; `linear` as in `materials_of`."""
+    if len(part.faces) > 0 and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
+        raise ValueError("a face names a vertex that there is not")
+    placed: Any = trimesh.Trimesh(part.vertices, part.faces, process=False).apply_transform(transform)
+    placed.visual = materials_of(part.visual, placed.faces, linear)
+    return placed
+
+
+def _joined(parts: list[Any]) -> trimesh.Trimesh:
+    if not parts:
+        return trimesh.Trimesh()
+    start = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    vertices = np.concatenate([part.vertices for part in parts])
+    faces = np.concatenate([part.faces + first for part, first in zip(parts, start[:-1], strict=True)])
+    visual: Any = stack_materials([part.visual for part in parts])  # trimesh's stubs name its own kinds only
+    return trimesh.Trimesh(vertices, faces, visual=visual, process=False)

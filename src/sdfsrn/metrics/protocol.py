@@ -1,0 +1,106 @@
+"""How shapes are measured: the grid of their meshes, the points on them, their alignment with the ground truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+import trimesh
+from jaxtyping import Float
+from torch import Tensor
+
+from sdfsrn.functional.alignment import Affine, box_alignment, identity, scale_alignment, yaw_alignment
+from sdfsrn.functional.isosurface import Grid
+from sdfsrn.functional.pointcloud import icp
+from sdfsrn.meshes.geometry import sample_surface
+
+_MOVED = 10_000  # predicted points that are enough to find a rigid motion
+_ALIGNMENTS = {
+    "none": lambda predicted, truth: identity(truth),
+    "yaw": yaw_alignment,
+    "scale": scale_alignment,
+    "anisotropic": box_alignment,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationProtocol:
+    """Settings of an evaluation. Section 4, arXiv:2010.10505.
+
+    Args:
+        resolution: intervals of the SDF grid along an axis.
+        num_points: samples of the predicted surface.
+        num_truth: samples of the true one, at most.
+        low, high: the grid's cube [low, high]^3, world frame.
+        placement: `exact`, or `authors` for the released code's misplaced vertices.
+        seed: of the sampling.
+        icp_iterations: to register a prediction with its truth by; 0 measures it where it is. Appendix B.2.
+        alignment: before that: `none`; `yaw`, a rotation about the vertical axis; `scale`, size and position;
+            `anisotropic`, size along each axis and position. See `sdfsrn.functional.alignment`. Views are never aligned.
+        thresholds: of the F-scores, in the world's unit.
+        squared: squared Chamfer distances are measured as well.
+        dense: the field is evaluated at every node of the grid; else only near its surface, where parts that are small and
+            apart may be missed, see `sdfsrn.functional.isosurface.sparse_sdf_grid`.
+
+    Raises:
+        ValueError: an unknown alignment.
+    """
+
+    resolution: int = 128
+    num_points: int = 100_000
+    num_truth: int = 30_000
+    low: float = -0.6
+    high: float = 0.6
+    placement: str = "exact"
+    seed: int = 0
+    icp_iterations: int = 0
+    alignment: str = "none"
+    thresholds: Sequence[float] = (0.01, 0.02, 0.05)
+    squared: bool = False
+    dense: bool = True
+
+    def __post_init__(self) -> None:
+        if self.alignment not in _ALIGNMENTS:
+            raise ValueError(f"Expected protocol.alignment of {', '.join(_ALIGNMENTS)}, got {self.alignment}.")
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))  # configs hand over lists
+
+    @property
+    def grid(self) -> Grid:
+        """How surfaces are extracted."""
+        return Grid(self.resolution, self.low, self.high, self.placement, self.dense)
+
+    def sample(self, mesh: trimesh.Trimesh) -> Float[Tensor, "n 3"]:
+        """Points spread evenly over the mesh; none on an empty one."""
+        if len(mesh.faces) == 0:
+            return torch.zeros(0, 3)
+        return torch.from_numpy(sample_surface(mesh, self.num_points, self.seed)[0]).float()
+
+    def ground_truth(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "k 3"]:
+        """The ground truth without padding, `num_truth` of its points at most."""
+        points = points[points.isfinite().all(-1)]
+        return points[: self.num_truth]
+
+    @property
+    def aligns(self) -> bool:
+        """Whether predictions are aligned with the ground truth before they are measured."""
+        return self.icp_iterations > 0 or self.alignment != "none"
+
+    def register(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Affine:
+        """The map that aligns a prediction (points in random order) with the ground truth, as far as the protocol allows.
+
+        Clouds that are empty, or have no truth, stay where they are.
+        """
+        predicted = predicted.to(truth.device)
+        if len(predicted) == 0 or len(truth) == 0:
+            return identity(truth)
+        found = _ALIGNMENTS[self.alignment](predicted, truth)
+        if self.icp_iterations > 0:
+            motion = icp(found.apply(predicted[:_MOVED]), truth, self.icp_iterations)
+            found = Affine(motion.rotation, motion.translation).after(found)
+        return found
+
+    def align(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, "n 3"]:
+        """The predicted points as they are measured, see `register`; on the truth's device."""
+        predicted = predicted.to(truth.device)
+        return self.register(predicted, truth).apply(predicted) if self.aligns else predicted

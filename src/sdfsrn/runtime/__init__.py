@@ -1,0 +1,1 @@
+"""Files, signals, seeds, parallel jobs, and the package's configurations."""
