@@ -1,6 +1,6 @@
 """SDF-SRN: signed distance functions of objects, learned from single-view images and silhouettes. arXiv:2010.10505."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.loading import load
@@ -13,7 +13,11 @@ from sdfsrn.models.shape import Shape
 from sdfsrn.structures import March, Rendering, Views
 from sdfsrn.system import SDFSRN, ShapeModel
 
-__version__ = version("sdfsrn")
+try:
+    __version__ = version("sdfsrn")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+source"
+
 __all__ = [
     "SDFSRN",
     "EvaluationProtocol",
