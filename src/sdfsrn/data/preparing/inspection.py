@@ -13,8 +13,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from tqdm import tqdm
 
 from sdfsrn.data.cropping import object_box
-from sdfsrn.data.source import ImageSample, Source, check_picture, short_name
+from sdfsrn.data.source import ImageSample, Source, check_picture, evenly_spaced, short_name
 
+OUTSIDE = 0.05  # share of the true points that may fall beside the silhouette
+SPAN = 0.7  # of the silhouette's box, that the true points span at least
 FAULTS = {  # name of a fault: what it means
     "unusable": "cannot be read, or breaks a rule of `check_picture`",
     "empty": "no pixel is covered by half",
@@ -23,8 +25,8 @@ FAULTS = {  # name of a fault: what it means
     "behind": "the world's origin is behind the camera",
     "out of view": "the unit box around the origin falls beside the picture",
     "off center": "the origin falls beside the silhouette's box",
-    "truth outside": f"more than {(OUTSIDE := 0.05):.0%} of the true points fall beside the silhouette",
-    "truth small": f"the true points span less than {(SPAN := 0.7):.0%} of the silhouette's box",
+    "truth outside": f"more than {OUTSIDE:.0%} of the true points fall beside the silhouette",
+    "truth small": f"the true points span less than {SPAN:.0%} of the silhouette's box",
 }
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 EDGES = [(i, j) for i in range(8) for j in range(i + 1, 8) if np.abs(CORNERS[i] - CORNERS[j]).sum() == 1]
@@ -127,7 +129,7 @@ def contact_sheet(
         cell: height and width of a picture on it, in pixels.
     """
     if indices is None:
-        indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
+        indices = evenly_spaced(len(source), count)
     gap, below = 8, 32
     rows = -(-len(indices) // columns)
     sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (cell + below + gap)), "white")

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import trimesh
 
+from sdfsrn.data.conventions import NMR_DISTANCE, NMR_ELEVATION, NMR_FOCAL
 from sdfsrn.data.source import SPLITS, ImageSample, check_picture
-from sdfsrn.data.sources.shapenet import DISTANCE, ELEVATION, FOCAL, SYNSETS
+from sdfsrn.data.sources.shapenet import SYNSETS
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.meshes.io import READABLE, read_mesh
 from sdfsrn.meshes.rendering import render_mesh
@@ -115,9 +116,9 @@ def render_models(
 def cameras(num_views: int) -> PerspectiveCamera:
     """The cameras of all views, float64: (n, 3, 4), (n, 3, 3)."""
     azimuth = torch.arange(num_views, dtype=torch.float64) * 2 * torch.pi / num_views
-    elevation = torch.full_like(azimuth, np.deg2rad(ELEVATION))
-    intrinsics = torch.diag(torch.tensor([FOCAL, FOCAL, 1.0], dtype=torch.float64))
-    return PerspectiveCamera(look_at_origin(azimuth, elevation, DISTANCE), intrinsics.expand(num_views, 3, 3))
+    elevation = torch.full_like(azimuth, np.deg2rad(NMR_ELEVATION))
+    intrinsics = torch.diag(torch.tensor([NMR_FOCAL, NMR_FOCAL, 1.0], dtype=torch.float64))
+    return PerspectiveCamera(look_at_origin(azimuth, elevation, NMR_DISTANCE), intrinsics.expand(num_views, 3, 3))
 
 
 def unit_cube(mesh: trimesh.Trimesh, turn: np.ndarray) -> trimesh.Trimesh:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import pathlib
 import random
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from sdfsrn.data.batches.datamodule import ViewsDataModule
-from sdfsrn.data.source import GroundTruth, ImageSample
+from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
+from sdfsrn.data.source import GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import PerspectiveCamera
 from sdfsrn.runtime.files import check_points, read_npz, read_picture
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
-# Kato et al.'s cameras: degrees above; the object's unit; half screens (fields of view of 30 degrees).
-ELEVATION, DISTANCE, FOCAL = 30.0, 2.732, 3.7320508
 
 
 class ShapeNetSource(GroundTruth):
@@ -83,9 +82,7 @@ class ShapeNetSource(GroundTruth):
     def other_views(self, index: int) -> list[ImageSample]:
         """Four views of the same model, evenly spaced from this one on."""
         model, view = self.records[index]
-        count = _views(self.folder / model)
-        others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
-        return [self._picture(model, other) for other in others]
+        return [self._picture(model, other) for other in other_sides(view, _views(self.folder / model))]
 
     def _picture(self, model: str, view: int) -> ImageSample:
         folder = self.folder / model
@@ -137,7 +134,7 @@ class ShapeNetDataModule(ViewsDataModule):
         num_points: int = 30_000,
         seed: int = 0,
         intersect_with: str | None = None,
-        **loading,
+        **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
         self._open = functools.partial(
