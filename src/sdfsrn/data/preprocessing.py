@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sdfsrn.data.batches.pictures import pack, read_pictures
@@ -92,7 +92,7 @@ def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, 
 
 def _open(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image
+        return ImageOps.exif_transpose(image)
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     return read_picture_file(pathlib.Path(image))

@@ -12,7 +12,7 @@ import trimesh
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
-from sdfsrn.data.batches.views import ViewsDataset
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.preparing import render_models as models
 from sdfsrn.data.preparing.render_models import cameras, render_models
 from sdfsrn.data.sources.shapenet import ShapeNetSource
@@ -111,7 +111,7 @@ def test_source_reads_the_result_and_clouds_fall_into_the_masks(balls: pathlib.P
         source = ShapeNetSource(str(tmp_path / "out"), "any", split, num_points=400)
         assert len({model for model, _ in source.records}) == summary[split] > 0
         for i in range(len(source)):
-            sample = ViewsDataset(source)[i]
+            sample = torch.utils._pytree.tree_map(lambda tensor: tensor[0], PictureDataset(source).views([i]))
             assert sample.image.shape == (3, 64, 64)
             cloud = tmp_path / "out" / "any" / source.records[i][0] / "pointcloud.npz"
             assert cloud.exists() == (split != "train")
