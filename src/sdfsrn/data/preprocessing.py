@@ -1,4 +1,4 @@
-"""From one picture of any size to the input of a network, at inference as in training."""
+"""Preparation of pictures for a trained network, the same at inference as in training."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_other_pictures_or_settings_have_a_file_of_their_own(balls: pathlib.Path
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"x"), lambda path: np.save(path, np.zeros(3))])
-def test_a_spoilt_file_is_made_anew(balls: pathlib.Path, tmp_path: pathlib.Path, spoil, caplog) -> None:
+def test_a_spoilt_file_is_made_again(balls: pathlib.Path, tmp_path: pathlib.Path, spoil, caplog) -> None:
     PreloadedSource(open_train(balls), "train", tmp_path / "packed")
     (path,) = (tmp_path / "packed").iterdir()
     path.unlink()

@@ -304,7 +304,7 @@ def test_other_settings_and_other_data_are_noticed(balls: pathlib.Path, tmp_path
     render_models(str(balls), out, "any", **QUICK)
     before = files(tmp_path / "out")
     for change in ({"image_size": 32}, {"num_views": 5}, {"supersampling": 3}, {"num_points": 9}, {"up": "z", "front": "x"}):
-        with pytest.raises(ValueError, match=r"out/any.*delete that folder to render anew"):
+        with pytest.raises(ValueError, match=r"out/any.*delete that folder to render again"):
             render_models(str(balls), out, "any", **{**QUICK, **change})
     assert files(tmp_path / "out") == before
     assert json.loads(before["any/render.json"])["views"] == 4

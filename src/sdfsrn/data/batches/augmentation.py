@@ -43,7 +43,7 @@ def jitter_colors(
     step_of_hue = (order == HUE).long().argmax(1)
 
     def blend(image: Tensor, steps: range, applies: Tensor) -> Tensor:
-        """The image after the blends of some steps, each of those pictures to which it applies: a factor of 1 changes none."""
+        """Apply the blends of some steps to those pictures whose `applies` says so; a factor of 1 changes no other."""
         for step in steps:
             for number, change in enumerate(blends):
                 chosen = (order[:, step] == number) & applies[:, step]

@@ -1,4 +1,4 @@
-"""The data modules: one a data set; loaders over its splits are all the same."""
+"""What all data modules have in common: loaders over the splits of a data set; and one for sources of one's own."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
 
 
 class SourceDataModule(ViewsDataModule):
-    """Three sources of one's own, ready made. The further arguments are those of `ViewsDataModule`."""
+    """Sources that are built already. The further arguments are those of `ViewsDataModule`."""
 
     def __init__(self, train: Source, val: Source, test: Source | None = None, **loading: Unpack[Loading]) -> None:
         super().__init__(**loading)

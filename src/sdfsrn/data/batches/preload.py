@@ -51,7 +51,7 @@ class PreloadedSource(GroundTruth):
         return len(self.source)
 
     def picture(self, index: int) -> ImageSample:
-        """As the source's."""
+        """See the source."""
         record = self._records[index]
         rgba = np.array(record["rgba"])
         matrices = (torch.from_numpy(np.array(record[name])) for name in self._kind._fields)
@@ -65,19 +65,19 @@ class PreloadedSource(GroundTruth):
         return Pictures(rgba, self._kind(*matrices), torch.zeros(len(rgba), 0, 3), torch.arange(len(rgba)))
 
     def points(self, index: int) -> np.ndarray:
-        """As the source's."""
+        """See the source."""
         return self.source.points(index)
 
     def normals(self, index: int) -> np.ndarray:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).normals(index)
 
     def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).occupancy(index, points)
 
     def other_views(self, index: int) -> list[ImageSample]:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).other_views(index)
 
 

@@ -1,4 +1,4 @@
-"""Are silhouettes, poses and truth of a data set in order? A report in numbers, and a sheet that shows it."""
+"""Checks of silhouettes, poses and ground truth of a data set: a report in numbers and a contact sheet."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ FINE = 2  # cells are drawn that many times larger
 
 
 def inspect(source: Source) -> dict[str, Any]:
-    """What a data set consists of, and who offends against what. Plain values, ready for JSON.
+    """Count pictures and ground truth, and name the pictures with faults. Plain values, ready for JSON.
 
     Returns:
-        `pictures`, their number; `faults`, names of the offenders by fault (see `FAULTS`; only those that occur); `unusable`,
+        `pictures`, their number; `faults`, names of pictures by fault (see `FAULTS`; only those that occur); `unusable`,
         the reasons by name; `truth`, the number of `objects` that have any, and the mean and greatest part of their points
         `outside` the silhouette, pixels next to it not counted: a wrong pose convention shows here first.
     """
@@ -115,7 +115,7 @@ def project(picture: ImageSample, points: Float[np.ndarray, "n 3"]) -> tuple[Flo
 def contact_sheet(
     source: Source, indices: Sequence[int] | None = None, count: int = 24, columns: int = 6, cell: int = 192
 ) -> Image.Image:
-    """Pictures with silhouette and pose drawn over them, for the eye: is every box around its object, and its front in front?
+    """Draw silhouettes and poses over pictures, to see that boxes surround their objects and fronts are in front.
 
     Over each picture, faded outside the silhouette: the silhouette's outline; from the world's origin the axes x (red),
     y (green), z (blue), 0.7 long; the box [-0.5, 0.5]^3, its front face z = -0.5 in orange; true points as dots. Below: the

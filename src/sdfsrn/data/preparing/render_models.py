@@ -56,9 +56,9 @@ def render_models(
         root: folder for the synsets, not inside `models`.
         category: airplane, car, chair, a synset number or any name of a folder.
         num_workers: processes; None takes all cores.
-        num_views: pictures a model.
+        num_views: pictures per model.
         image_size: their side in pixels.
-        supersampling: lines of sight a pixel, along each side.
+        supersampling: lines of sight per pixel, along each side.
         num_points: of a scan.
         up: axis of the model files: x, y, z, -x, -y or -z.
         front: another one.
@@ -69,7 +69,7 @@ def render_models(
 
     Returns:
         Counts: models (found), rendered (now), train, val, test, missing (named in `lists`, not found); and
-        skipped: why models could not be used, by name. They are on no list.
+        skipped: why models could not be used, by name; no list has them.
 
     Raises:
         ValueError: no models found, nothing usable, wrong settings, or others than those of the pictures in `root`.
@@ -197,11 +197,11 @@ def _prepare(folder: pathlib.Path, settings: dict[str, Any]) -> None:
         try:
             before = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"Could not read settings from {path} ({error}): delete {folder} to render anew.") from error
+            raise ValueError(f"Could not read settings from {path} ({error}): delete {folder} to render again.") from error
         if before != settings:
             raise ValueError(
                 f"Expected the settings of the pictures in {folder}, {before}, got {settings}: "
-                "delete that folder to render anew, or choose another root."
+                "delete that folder to render again, or choose another root."
             )
     elif folder.is_dir() and any(folder.glob("[!.]*")):
         raise ValueError(f"Expected a new folder or one with {SETTINGS}, got other data in {folder}: choose another root.")

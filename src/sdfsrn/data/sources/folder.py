@@ -115,7 +115,7 @@ class FolderSource(GroundTruth):
         return (points @ CONVENTIONS[record.convention].to_world.T).astype(np.float32)
 
     def normals(self, index: int) -> np.ndarray:
-        """Of points that were drawn from a mesh."""
+        """Unit normals of points that were drawn from a mesh."""
         record = self.records[index]
         if self.split == "train" or not _is_mesh(self.root / record.shape):
             return np.zeros((0, 3), np.float32)

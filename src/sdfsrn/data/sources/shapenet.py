@@ -21,7 +21,7 @@ SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
 class ShapeNetSource(GroundTruth):
     """One split of one category.
 
-    Layout: `<root>/<synset>/softras_<split>.lst` names the models, one a line; a model's folder has `image/0000.png`,
+    Layout: `<root>/<synset>/softras_<split>.lst` names the models, one per line; a model's folder has `image/0000.png`,
     `mask/0000.png` ..., `cameras.npz` (`world_mat_i` world to camera in OpenCV axes, `camera_mat_i` z = 1 plane to screen)
     and, for evaluation, `pointcloud.npz` (`points`). Cameras are read, never assumed.
 
@@ -30,7 +30,7 @@ class ShapeNetSource(GroundTruth):
         category: airplane, car, chair, or a synset number.
         split: train, val or test.
         num_models: that many models of the training list, drawn at random; None and `all` take all.
-        views: `all`: every view is a picture of its own; `one`: one random, fixed view a model. Val and test always take one,
+        views: `all`: every view is a picture of its own; `one`: one random, fixed view per model. Val and test always take one,
             view 5 i mod (number of views) of model i.
         num_points: of ground truth, at most.
         seed: of the choice of models and views.

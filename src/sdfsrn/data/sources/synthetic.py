@@ -55,7 +55,7 @@ class SyntheticSource(GroundTruth):
         split: train, val or test; their objects differ.
         num_objects: how many.
         views_per_object: cameras around each.
-        eval_views: pictures of each object in val and test.
+        eval_views: pictures per object in val and test.
         image_size: height and width in pixels.
         projection: perspective or orthographic.
         supersampling: rays along each side of a pixel; 1 to 15.
@@ -118,7 +118,7 @@ class SyntheticSource(GroundTruth):
         return self._arrays["points"][self.records[index][0]]
 
     def normals(self, index: int) -> np.ndarray:
-        """Of the points, exactly."""
+        """Exact outward unit normals of the points."""
         points = torch.from_numpy(self.points(index))
         return torch.nn.functional.normalize(self.shape(index).normal(points), dim=-1).numpy()
 
@@ -139,7 +139,7 @@ class SyntheticSource(GroundTruth):
         return [ImageSample(image[i], alpha[i], cameras.map(lambda matrix, i=i: matrix[i])) for i in range(len(others))]
 
     def shape(self, index: int) -> ProceduralShape:
-        """The picture's object itself."""
+        """The signed distance function of a picture's object."""
         return self._shape(self.records[index][0])
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
