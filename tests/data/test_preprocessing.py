@@ -8,12 +8,18 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
+import sdfsrn
 from scenes import Memory, disc
+from sdfsrn.checkpoints.legacy import modernize
 from sdfsrn.data import FolderDataModule, Pascal3DDataModule, Preprocessing
 from sdfsrn.data.preprocessing import read_picture
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
+from sdfsrn.functional.isosurface import Grid
+from sdfsrn.runtime.configs import config_folder, instantiate
+from tiny import MODEL
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_bad_pictures_are_named(photo: tuple[np.ndarray, np.ndarray], tmp_path: 
 def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """Photos of odd sizes with objects anywhere, one with soft edges, as files with alpha or with masks of their own."""
     random, rows = np.random.default_rng(0), []
-    for number, (height, width) in enumerate([(61, 97), (120, 75), (50, 50)]):
+    for number, (height, width) in enumerate([(61, 97), (120, 75), (50, 50), (40, 60)]):
         y, x = np.mgrid[:height, :width]
         alpha = (random.uniform(9, 14) - np.hypot(1.3 * (y - 0.4 * height), x - 0.6 * width)).clip(0, 1)
         color = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -90,7 +96,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
             Image.fromarray(color).save(tmp_path / name["image"])
         else:
             Image.fromarray(np.dstack([color, mask])).save(tmp_path / name["image"])
-        rows.append({**name, "split": "train", "azimuth": 30, "elevation": 10, "theta": 5})
+        rows.append({**name, "split": "val" if number == 3 else "train", "azimuth": 30, "elevation": 10, "theta": 5})
     with (tmp_path / "cameras.csv").open("w") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -111,6 +117,28 @@ def test_a_photo_is_the_same_in_training_and_at_inference(folder: pathlib.Path, 
         assert torch.equal(data.preprocessing(folder / f"{number}.png", mask), expected)
         whole = data.preprocessing.views(data.source("train"), [number], torch.device("cpu"))
         assert torch.equal(whole.image[0], expected)
+
+
+def test_a_loaded_model_sees_photos_as_it_was_trained_to(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train, save, load, reconstruct, with no setting at its default."""
+    own = {"image_size": 24, "crop": 1.4, "background": -0.5}
+    data = [f"data.root={folder}", "data.convention=pascal3d", *(f"data.{name}={value}" for name, value in own.items())]
+    small = ["data.batch_size=3", "data.num_rays=16", "trainer=cpu", "trainer.max_steps=1", "protocol.resolution=8"]
+    quiet = ["+trainer.enable_progress_bar=false", "+trainer.enable_checkpointing=false", f"paths.output={tmp_path}"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", ["experiment=folder", *data, *MODEL, *small, *quiet])
+    model, trainer = instantiate(config.model), instantiate(config.trainer, logger=False)
+    datamodule = instantiate(config.data)
+    trainer.fit(model, datamodule=datamodule)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded, seen = sdfsrn.load(tmp_path / "model.ckpt"), []
+    assert loaded.preprocessing == datamodule.preprocessing == Preprocessing(**own)
+    encode = loaded.encode
+    monkeypatch.setattr(loaded, "encode", lambda image: seen.append(image) or encode(image))
+    sdfsrn.reconstruct(folder / "0.png", loaded, grid=Grid(resolution=8))
+    assert torch.equal(seen[0], datamodule.dataset("train").views([0]).image)
 
 
 def test_a_data_set_of_another_size_is_resampled_and_its_cameras_stay() -> None:
@@ -135,3 +163,5 @@ def test_pascal3d_says_how_its_pictures_are_cropped(category: str, expected: tup
     monkeypatch.setattr(data, "source", lambda split: Memory([disc(OrthographicCamera, 24, 0.5, (0, 0))]))
     found = data.preprocessing
     assert (found.image_size, found.crop, found.crop_side) == (24, *expected)
+    older = modernize({"data": {"_target_": "sdfsrn.data.Pascal3DDataModule", "category": category, "image_size": 24}})
+    assert Preprocessing(**older["preprocessing"]) == found

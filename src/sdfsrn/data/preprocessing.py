@@ -61,7 +61,8 @@ class Preprocessing:
         color, alpha = read_picture(image, mask)
         window = crop_window(alpha, self.crop, self.crop_side)
         rgba = torch.from_numpy(pack(*crop_square(color, alpha, *window, self.image_size)))
-        return composite(rgba.movedim(-1, 0)[None] / 255, self.background)[0]
+        layers = rgba.movedim(-1, 0)[None] / 255
+        return composite(layers[:, :3], layers[:, 3:], self.background)[0]
 
     def views(self, source: Source, indices: Sequence[int], device: torch.device) -> Views:
         """A batch of pictures of a data set with all their pixels and their ground truth, in the model's size.

@@ -134,7 +134,7 @@ def test_a_data_module_of_ones_own_sources() -> None:
 def test_the_config_of_ones_own_sources() -> None:
     own = [f"data.{split}._target_=builtins.dict" for split in ("train", "val")]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("train", ["experiment=null", "data=sources", *own, "+data.train.name=a", "paths.output=out"])
+        config = compose("train", ["data=sources", *own, "+data.train.name=a", "paths.output=out"])
     data = instantiate(config.data)
     assert isinstance(data, SourceDataModule)
     assert (data.source("train"), data.source("val")) == ({"name": "a"}, {})

@@ -99,7 +99,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
     @property
     def preprocessing(self) -> Preprocessing:
         """How a picture becomes the input of a network that is trained on these."""
-        dataset = next(iter(self._datasets.values()), None) or self.dataset("train")
+        dataset = next(iter(self._datasets.values())) if self._datasets else self.dataset("train")
         height, _ = dataset.source.picture(0).alpha.shape
         return Preprocessing(height, self.settings.background, self.crop, self.crop_side)
 

@@ -78,25 +78,20 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
     layers, camera = pictures.rgba.movedim(-1, 1) / 255, pictures.camera.map(Tensor.float)
     if params is not None and settings.scale_jitter:
         layers, camera = _zoomed(layers, camera, params.zoom)
-    color, alpha = layers[:, :3], layers[:, 3]
+    color, alpha = layers[:, :3], layers[:, 3:]
     if params is not None and settings.jitter:
         color = jitter_colors(color, params.factors.float(), params.order)
-    image = composite(torch.cat([color, alpha[:, None]], 1), settings.background)
-    size = pixel_size(camera, *alpha.shape[1:])
-    inside, distance = (values.flatten(1) for values in outline_distance(alpha, size))
+    image = composite(color, alpha, settings.background)
+    height, width = alpha.shape[2:]
+    size = pixel_size(camera, height, width)
+    inside, distance = (values.flatten(1) for values in outline_distance(alpha[:, 0], size))
     weight = importance_weight(distance, size.amin(1, keepdim=True) / 2)
     density = ray_density(weight, 0.0 if params is None else settings.boundary_fraction)
-    pixels = torch.arange(weight.shape[1], device=weight.device).expand_as(weight)
-    if params is not None:
-        if params.offsets.shape[1] > weight.shape[1]:
-            raise ValueError(
-                f"Expected data.num_rays of at most {weight.shape[1]}, the pixels of an image, got {params.offsets.shape[1]}."
-            )
-        pixels = draw_pixels(density, params.uniform())
+    pixels = _drawn(density, params)
     views = Views(
         image=image,
         camera=camera,
-        uv=camera.image_plane(pixel_centers(*alpha.shape[1:], device=alpha.device)[pixels]),
+        uv=camera.image_plane(pixel_centers(height, width, device=alpha.device)[pixels]),
         color=image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).mT.contiguous(),
         inside=inside.gather(1, pixels),
         distance=distance.gather(1, pixels),
@@ -108,9 +103,8 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
     return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, views)
 
 
-def composite(layers: Float[Tensor, "b 4 h w"], background: float) -> Float[Tensor, "b 3 h w"]:
+def composite(color: Float[Tensor, "b 3 h w"], alpha: Float[Tensor, "b 1 h w"], background: float) -> Float[Tensor, "b 3 h w"]:
     """Network inputs in [-1, 1]: colours in [0, 1] over a plain background, by alpha."""
-    color, alpha = layers[:, :3], layers[:, 3:]
     return alpha * (color * 2 - 1) + (1 - alpha) * background
 
 
@@ -132,6 +126,16 @@ def pixel_size(camera: Camera, height: int, width: int) -> Float[Tensor, "*b 2"]
     """Height and width of a pixel in units of the image plane."""
     focal = camera.intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2].flip(-1)
     return torch.stack([2 / (height * focal[..., 0]), 2 / (width * focal[..., 1])], -1)
+
+
+def _drawn(density: Tensor, params: AugmentationParams | None) -> Tensor:
+    """Pixels (b, r), counted row by row: drawn by the random numbers, or all."""
+    count = density.shape[1]
+    if params is None:
+        return torch.arange(count, device=density.device).expand_as(density)
+    if params.offsets.shape[1] > count:
+        raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {params.offsets.shape[1]}.")
+    return draw_pixels(density, params.uniform())
 
 
 def _zoomed(layers: Tensor, camera: Camera, factor: Tensor) -> tuple[Tensor, Camera]:
