@@ -26,7 +26,8 @@ from sdfsrn.runtime.parallel import run_jobs
 
 SHAPENET = "models/model_normalized.obj"  # of a model's folder
 SETTINGS = "render.json"
-AXES = {sign + "xyz"[i]: value * np.eye(3)[i] for sign, value in (("", 1), ("+", 1), ("-", -1)) for i in range(3)}
+X, Y, Z = np.eye(3)
+AXES = {"x": X, "y": Y, "z": Z, "+x": X, "+y": Y, "+z": Z, "-x": -X, "-y": -Y, "-z": -Z}
 
 
 def render_models(
