@@ -66,7 +66,7 @@ def test_evaluation_measures_the_same_as_its_twin(tmp_path: pathlib.Path) -> Non
 
 def test_deliveries_are_measured(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     rates = benchmark(tiny(tmp_path, "part=data", "data.jitter=true", "data.scale_jitter=0.2"))["pictures_per_second"]
-    assert list(rates) == ["recipes", "batches", "samples"]
+    assert list(rates) == ["draws", "batches", "pictures"]
     assert all(rate["low"] > 0 for rate in rates.values())
     assert capsys.readouterr().out.count("pictures/s") == 3
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
@@ -45,8 +46,7 @@ def train(config: DictConfig) -> float | None:
     print_config(config)
     seed_everything(config.seed)
     datamodule = instantiate(config.data)
-    datamodule.prepare()
-    datamodule.setup("fit")
+    rank_zero_only(datamodule.prepare_data)()  # bad data ends the program before any logger starts
     model = build_model(config)
     if path is not None and resumed is not None:
         load_weights(model, resumed, path)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from sdfsrn.benchmarking.instruments import peak_memory, synchronize
 from sdfsrn.benchmarking.plain import PlainField, PlainHypernetwork, PlainRayMarcher, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.data.batches.datasets import DrawDataset, PictureDataset
 from sdfsrn.data.batches.preload import PreloadedSource
-from sdfsrn.data.batches.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.batches.sampling import SampleKey
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.functional.backbone import rows
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.metrics.protocol import EvaluationProtocol
@@ -180,26 +180,22 @@ def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callab
 
 
 def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Callable[[], dict[str, float]]]:
-    """Ways to a training batch, each giving the seconds that a picture takes.
+    """Steps on the way to a training batch, each giving its seconds per picture.
 
-    A worker of the loader delivers `recipes` for resident pictures, from which `batches` are made on the device, or, for
-    others, `samples`.
+    A worker of the loader delivers random numbers (`draws`) if pictures are on the device, else pictures and random numbers
+    (`pictures`); from either the device makes `batches`.
     """
     source = PreloadedSource(instantiate(config["pictures"]), "train")
-    settings = {name: config["data"][name] for name in ("num_rays", "boundary_fraction", "jitter", "scale_jitter")}
-    dataset = ViewsDataset(source, checked=True, **settings)
-    pictures = ResidentPictures(dataset, device)
-    recipes = Recipes(dataset, pictures.height * pictures.width)
-    draws = [SampleKey(i, i) for i in range(len(dataset))]
-
-    def recipe() -> Recipe:
-        return Recipe.collate([recipes[draw] for draw in draws])
-
-    there = torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), recipe())
+    names = ("num_rays", "boundary_fraction", "jitter", "scale_jitter")
+    settings = BatchSettings(**{name: config["data"][name] for name in names})
+    keys = [SampleKey(i, i) for i in range(len(source))]
+    draws, pictures = DrawDataset(settings), PictureDataset(source, settings, checked=True)
+    stored = source.pictures().to(device)
+    rows, params = torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), draws.__getitems__(keys))
     works: dict[str, Callable[[], Any]] = {
-        "recipes": recipe,
-        "batches": lambda: pictures.views(there),
-        "samples": lambda: collate_views([dataset[draw] for draw in draws]),
+        "draws": lambda: draws.__getitems__(keys),
+        "batches": lambda: make_views(stored.select(rows), params, settings),
+        "pictures": lambda: pictures.__getitems__(keys),
     }
 
     def timed(work: Callable[[], Any]) -> dict[str, float]:
@@ -208,12 +204,12 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
         for _ in range(_REPEATED):
             work()
         synchronize(device)
-        return {"picture": (time.perf_counter() - start) / (_REPEATED * len(draws))}
+        return {"picture": (time.perf_counter() - start) / (_REPEATED * len(keys))}
 
     return {name: functools.partial(timed, work) for name, work in works.items()}
 
 
 def _batch(config: Mapping[str, Any], device: torch.device) -> Views:
-    dataset = ViewsDataset(instantiate(config["pictures"]), config["num_rays"])
-    views = collate_views([dataset[i] for i in range(len(dataset))])
+    dataset = PictureDataset(instantiate(config["pictures"]), BatchSettings(config["num_rays"]))
+    views = dataset.views(range(len(dataset)))
     return torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), views)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sdfsrn.data.sources.pascal3d import CROP, CROPS
+
 CLASSES = {"sdfsrn.protocol.Protocol": "sdfsrn.EvaluationProtocol", "sdfsrn.models.FieldShape": "sdfsrn.models.FieldConfig"}
 ARGUMENTS = {
     "separate": "balance",
@@ -27,6 +29,14 @@ def modernize(config: Mapping[str, Any]) -> dict[str, Any]:
 def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
     """How the pictures of a data set were made, by the arguments of its data module."""
     shapes = data.get("shapes") or {}
+    if "Pascal3DDataModule" in str(data.get("_target_")):
+        crop, crop_side = CROPS.get(data.get("category", ""), CROP)
+        return {
+            "image_size": data.get("image_size", SYNTHETIC),
+            "background": data.get("background", 1.0),
+            "crop": crop,
+            "crop_side": crop_side,
+        }
     return {
         "image_size": data.get("image_size", shapes.get("image_size", SYNTHETIC)),
         "background": data.get("background", 1.0),

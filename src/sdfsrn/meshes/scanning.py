@@ -28,24 +28,20 @@ def outer_surface(
         ValueError: no faces with an area, or nothing of them can be seen.
     """
     rng = np.random.default_rng(seed)
-    corner = mesh.vertices.view(np.ndarray)[mesh.faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    length = np.linalg.norm(normal, axis=-1)
-    if length.sum() == 0:
-        raise ValueError(f"Expected a mesh whose faces have an area, got {len(length)} without.")
-    normal /= np.where(length > 0, length, 1)[:, None]
+    if mesh.area_faces.sum() == 0:
+        raise ValueError(f"Expected a mesh whose faces have an area, got {len(mesh.faces)} without.")
     directions = rng.permutation(_sphere(num_directions) @ np.linalg.qr(rng.standard_normal((3, 3)))[0])  # turned at random
     batch = min(BATCH, max(2 * num_points, 10_000))
     points, normals, found = [], [], 0
     while found < num_points:
-        face = np.searchsorted(length.cumsum(), rng.random(batch) * length.sum(), side="right").clip(max=len(length) - 1)
-        candidate = _on_faces(corner[face], rng)
-        side = _seen_sides(mesh, candidate, normal[face], directions, min_directions)
+        candidate, face = trimesh.sample.sample_surface(mesh, batch, seed=rng)
+        normal = mesh.face_normals[face]
+        side = _seen_sides(mesh, candidate, normal, directions, min_directions)
         seen = side != 0
         if not seen.any():
             raise ValueError("Expected a mesh of which something can be seen from outside, got one that hides all its faces.")
         points.append(candidate[seen])
-        normals.append(normal[face[seen]] * side[seen, None])
+        normals.append(normal[seen] * side[seen, None])
         found += seen.sum()
     return np.concatenate(points)[:num_points].astype(np.float32), np.concatenate(normals)[:num_points].astype(np.float32)
 
@@ -56,13 +52,6 @@ def _sphere(count: int) -> np.ndarray:
     angle = np.pi * (3 - 5**0.5) * np.arange(count)
     radius = np.sqrt(1 - z**2)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], -1)
-
-
-def _on_faces(corner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A uniform point of each triangle: the half of the square beyond the diagonal is folded back."""
-    weight = rng.random((len(corner), 2))
-    weight = np.where(weight.sum(-1, keepdims=True) > 1, 1 - weight, weight)
-    return corner[:, 0] + (weight[..., None] * (corner[:, 1:] - corner[:, :1])).sum(1)
 
 
 def _seen_sides(
