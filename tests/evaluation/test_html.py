@@ -463,7 +463,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, rows, metrics, objects,
 
 def test_the_page_names_no_other_place():
     """Save for the names of XML's languages, which nobody looks up."""
-    for asset in (importlib.resources.files("sdfsrn") / "assets").iterdir():
+    for asset in (importlib.resources.files("sdfsrn.evaluation") / "assets").iterdir():
         text = (
             asset.read_text(encoding="utf-8")
             .replace("http://www.w3.org/2000/svg", "")

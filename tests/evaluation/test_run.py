@@ -26,14 +26,14 @@ def ball(radius: float) -> trimesh.Trimesh:
 
 
 PROTOCOL = EvaluationProtocol(resolution=32, num_points=5000)
-RUNTIME_KEYS = ImageSample(
+BLANK = ImageSample(
     np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), PerspectiveCamera(torch.eye(3, 4), torch.eye(3))
 )
 
 
 def known(points: torch.Tensor) -> TrueShape:
     """An object of which only points are known."""
-    return TrueShape(points, torch.zeros(0, 3), lambda _: None, [RUNTIME_KEYS])
+    return TrueShape(points, torch.zeros(0, 3), lambda _: None, [BLANK])
 
 
 def chamfer(mesh: trimesh.Trimesh, truth: torch.Tensor, protocol: EvaluationProtocol) -> float:
@@ -208,7 +208,7 @@ def test_large_splits_have_a_part_of_them_looked_at(monkeypatch: pytest.MonkeyPa
             return np.full((5, 3), index, np.float32)
 
         def picture(self, index: int) -> ImageSample:
-            return RUNTIME_KEYS
+            return BLANK
 
     source = Source()
     clouds = _clouds(type("Dataset", (), {"source": source})(), PROTOCOL)

@@ -100,7 +100,7 @@ def _page(title: str, content: Mapping[str, Any]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (importlib.resources.files("sdfsrn") / "assets" / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("sdfsrn.evaluation") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

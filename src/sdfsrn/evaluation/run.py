@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdfsrn.data.batches.preload import PreloadedSource
-from sdfsrn.data.source import Source, ground_truth, short_name
+from sdfsrn.data.source import Source, ground_truth, short_name, spread
 from sdfsrn.evaluation import references as baselines
 from sdfsrn.evaluation.measuring import Cloud, Measurement, PredictedSurface, TrueShape, measure, metric_names, read_truth
 from sdfsrn.evaluation.previews import HEADINGS, draw
@@ -74,7 +74,7 @@ def evaluate(
     source = _unpacked(source)
     count = min(len(source), limit or len(source))
     rivals = _baselines(reference, protocol)
-    against = set(baselines.spread(count, baselines.OBJECTS))
+    against = set(spread(count, baselines.OBJECTS))
     rows, before, pictures, strips = [], [], [], []
     scores: dict[str, list[Row]] = {name: [] for name in rivals}
     for index in tqdm(range(count), "Evaluating", unit="object"):
@@ -159,7 +159,7 @@ def _clouds(source: Source | None, protocol: EvaluationProtocol) -> dict[str, Cl
     if source is None:
         return {}
     found = {}
-    for i in baselines.spread(len(source), baselines.CANDIDATES):
+    for i in spread(len(source), baselines.CANDIDATES):
         points = protocol.ground_truth(torch.from_numpy(source.points(i)))
         if len(points):
             found[short_name(source.names[i])] = Cloud(points, torch.from_numpy(ground_truth(source).normals(i))[: len(points)])
