@@ -111,9 +111,7 @@ def three() -> str:
     page = trimesh.viewer.scene_to_html(trimesh.Scene([trimesh.creation.box()]))
     library, end, _ = page.partition("<script>")[2].partition("THREE.GLTFLoader=GLTFLoader;})();")
     if not end:
-        raise ValueError(
-            f"Expected three.js and its loader in the viewer of trimesh, got another page in {trimesh.__version__}"
-        )
+        raise ValueError(f"Expected three.js in the viewer of trimesh, got another program in trimesh {trimesh.__version__}")
     return f"{library}{end}\n"
 
 

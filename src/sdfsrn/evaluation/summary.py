@@ -58,9 +58,8 @@ def read_rows(path: pathlib.Path) -> list[Row]:
         table = csv.DictReader(file)
         columns = tuple(table.fieldnames or ())
         if columns[:3] != FIRST or columns[-3:] != LAST:
-            raise ValueError(
-                f"Expected the columns {', '.join(FIRST)}, ..., {', '.join(LAST)}, got {', '.join(columns)} in {path}"
-            )
+            expected = ", ".join([*FIRST, "...", *LAST])
+            raise ValueError(f"Expected the columns {expected}, got {', '.join(columns)} in {path}")
         return [_row(cells, columns[3:-3]) for cells in table]
 
 
