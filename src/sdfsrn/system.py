@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
-from sdfsrn.metrics.chamfer import ChamferDistance
 from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.metrics.surface import ChamferDistance
 from sdfsrn.models import Field, Hypernetwork, Shape
 from sdfsrn.runtime.configs import describe
 from sdfsrn.runtime.seeds import run_seed, seed_step

@@ -21,6 +21,7 @@ from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
 from sdfsrn.checkpoints.resuming import result, unfinished, write_result
 from sdfsrn.cli.building import build_model, build_trainer, plain
 from sdfsrn.cli.command import command, print_config
+from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.loggers import WandbRun
 from sdfsrn.runtime.configs import instantiate
@@ -83,13 +84,13 @@ def _test(config: DictConfig, model: ShapeModel, trainer: pl.Trainer, path: str)
     log.info("Evaluating %s", path or "the last weights")
     datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
     data = type(datamodule).__name__.removesuffix("DataModule")
+    about = {"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed}
     summary = evaluate(
         model.to(trainer.strategy.root_device),
         datamodule.source("test"),
         instantiate(config.protocol),
         pathlib.Path(config.paths.output) / "test",
-        reference=datamodule.dataset("val").source,
-        about={"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed},
+        EvaluationOptions(reference=datamodule.dataset("val").source, about=about),
     )
     for logger in trainer.loggers:
         means = {name: found["mean"] for name, found in summary["metrics"].items()}

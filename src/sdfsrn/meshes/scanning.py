@@ -1,4 +1,4 @@
-"""A virtual scanner: the outer surface of a model, as far as it can be seen from afar, without what is inside."""
+"""A virtual scanner: points on the part of a model's surface that is visible from outside."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ def outer_surface(
     num_directions: int = 100,
     min_directions: int = 2,
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Points spread evenly over the visible surface, in random order, and the unit normals there (float32, the mesh's frame).
+    """Points uniform over the visible surface, in random order, and their unit normals (float32, the mesh's frame).
 
-    Points uniform over all faces stay if they are in sight, along straight lines from infinity, from `min_directions` of
-    `num_directions` evenly spread directions: of a car that is closed no seats remain, of an open box the inside does. One
-    direction would not do: a ray in a million slips through the seam of two faces. Normals point to where a point is seen
-    from, whichever way the faces are turned. The same seed gives the same points. Appendix B.1-B.2, arXiv:2010.10505.
+    A point is visible if it is in sight, from infinity, along at least `min_directions` of `num_directions` evenly spread
+    directions; one would not do, since a ray in a million passes through the seam of two faces. Normals point to the visible
+    side, whatever the orientation of the faces. The same seed gives the same points. Appendix B.1-B.2, arXiv:2010.10505.
 
     Raises:
-        ValueError: no faces with an area, or nothing of them can be seen.
+        ValueError: no face has an area, or none is visible.
     """
     rng = np.random.default_rng(seed)
     if mesh.area_faces.sum() == 0:
