@@ -11,7 +11,7 @@ from torch import Tensor
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision
 
 
-def random_changes(random: torch.Generator | None = None) -> tuple[Float[Tensor, "4"], Int[Tensor, "4"]]:
+def random_changes(random: torch.Generator | None = None) -> tuple[Float[Tensor, 4], Int[Tensor, 4]]:
     """Factors, uniform in [-1, 1), and a random order, for `jitter`."""
     return torch.empty(4).uniform_(-1, 1, generator=random), torch.randperm(4, generator=random)
 
