@@ -14,6 +14,8 @@ from sdfsrn.runtime.files import remove_partial, write_atomically
 
 # What may differ between the parts of a run: where it runs and what it reports, not what it learns.
 RUNTIME_KEYS = (
+    "category",  # interpolated into data
+    "geometry",  # interpolated into data, model, callbacks
     "trainer",
     "logger",
     "callbacks",
@@ -79,8 +81,8 @@ def _asked(config: Mapping[str, Any]) -> dict[str, Any]:
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves that decide what is learned, by dotted key."""
     learned = flatten({key: value for key, value in config.items() if key not in RUNTIME_KEYS})
-    return {key: value for key, value in learned.items() if not _is_runtime_data(key)}
+    return {key: value for key, value in learned.items() if not _is_runtime(key)}
 
 
-def _is_runtime_data(key: str) -> bool:
-    return key.startswith("data.") and key.rpartition(".")[2] in RUNTIME_DATA_KEYS
+def _is_runtime(key: str) -> bool:
+    return key.startswith("model.validation.") or (key.startswith("data.") and key.rpartition(".")[2] in RUNTIME_DATA_KEYS)
