@@ -19,13 +19,12 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 import sdfsrn
-from sdfsrn.cli.command import user_message
+from sdfsrn.cli.command import check_choices, user_message
 from sdfsrn.evaluation.previews import HEADINGS
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.models import Field
-from sdfsrn.reconstruct import check_formats
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
@@ -241,9 +240,9 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
 
 
 def test_formats_that_cannot_be_written_are_named_with_their_key() -> None:
-    check_formats("turntable", ["png"], ["png", "webp"])
+    check_choices("turntable", ["png"], ["png", "webp"])
     with pytest.raises(ValueError, match="turntable of png, webp, got avi, mp4"):
-        check_formats("turntable", ["mp4", "png", "avi"], ["png", "webp"])
+        check_choices("turntable", ["mp4", "png", "avi"], ["png", "webp"])
 
 
 def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:

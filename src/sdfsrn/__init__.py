@@ -2,6 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from sdfsrn.runtime.threads import limit_spinning
+
+limit_spinning()  # before any import of torch
+
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.loading import load
 from sdfsrn.cli.building import build

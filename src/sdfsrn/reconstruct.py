@@ -9,9 +9,9 @@ import pathlib
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from sdfsrn.cli.command import command
+from sdfsrn.cli.command import check_choices, command
 from sdfsrn.cli.loading import load_model, load_protocol
-from sdfsrn.cli.pictures import check_formats, find_pictures, pair_masks, write_turntable
+from sdfsrn.cli.pictures import find_pictures, pair_masks, write_turntable
 from sdfsrn.inference import reconstruct as reconstruct_mesh
 from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.meshes.io import SUFFIXES, write_mesh
@@ -28,8 +28,8 @@ def reconstruct(config: DictConfig) -> list[pathlib.Path]:
         ValueError: a format that cannot be written, no picture found, masks that don't pair up, or pictures that could not
             be reconstructed.
     """
-    check_formats("mesh_formats", config.mesh_formats, [suffix[1:] for suffix in SUFFIXES])
-    check_formats("turntable", config.turntable, ["png", "webp", "gif"])
+    check_choices("mesh_formats", config.mesh_formats, [suffix[1:] for suffix in SUFFIXES])
+    check_choices("turntable", config.turntable, ["png", "webp", "gif"])
     images = find_pictures(config.image, "image")
     masks = pair_masks(images, config.mask)
     model = load_model(config)

@@ -1,7 +1,8 @@
 """python -m sdfsrn.tables table=3 data.root=... [budget=smoke]: train a table's rows, show them beside the published figures.
 
-Every row is a process of its own, `python -m sdfsrn.train experiment=...`, in a folder of its own: `run.log` has what it
-says, `run.json` where it ran. What is finished (`test/summary.json`) is not run again; what was stopped goes on.
+Every row is a process of its own, `python -m sdfsrn.train experiment=...`, in a folder of its own: `run.log` is its output,
+`run.json` says where it ran. Finished rows (`test/summary.json`) are not run again; stopped ones continue. Hydra's launchers
+take a row per job: `-m table=3 rows=ablation_no_rgb,shapenet_chair launcher=submitit_slurm`; `run=false` collects later.
 """
 
 from __future__ import annotations
@@ -20,44 +21,46 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from sdfsrn.cli.command import command
+from sdfsrn.cli.command import check_choices, command
 from sdfsrn.cli.jobs import Job, run
-from sdfsrn.cli.tabulation import Line, Table, check_formats, show, write
-from sdfsrn.runtime.configs import instantiate
+from sdfsrn.cli.tabulation import FORMATS, Line, Table, show, write
+from sdfsrn.runtime.configs import flatten, instantiate
 
 log = logging.getLogger(__name__)
-WHERE = ("ckpt_path", "paths.output", "trainer.accelerator", "accelerator")  # settings that change no result
+RUNTIME_KEYS = ("ckpt_path", "paths.output", "trainer.accelerator", "accelerator")  # settings that change no result
 
 
 class Row(NamedTuple):
-    """A row of a table in `configs/tables`; without a name it is only published."""
+    """A row of a table in `configs/tables`; without a name only its published figures are shown."""
 
     label: Sequence[str]
     published: Sequence[float]  # accuracy and coverage, x10
     name: str = ""  # of its folder
-    experiment: str = ""  # that is trained,
-    evaluates: str = ""  # or the row whose best checkpoint is evaluated
-    overrides: Sequence[str] = ()  # of either
-    data: Sequence[str] = ()  # more of them with the paper's data,
-    builtin: Sequence[str] = ()  # or with the built-in
+    experiment: str = ""  # to train
+    evaluates: str = ""  # in place of an experiment: the row whose best checkpoint is evaluated
+    overrides: Sequence[str] = ()  # of the training or evaluation
+    data: Sequence[str] = ()  # more overrides with the paper's data
+    builtin: Sequence[str] = ()  # more overrides with the built-in data
 
 
 def tables(config: DictConfig) -> Table:
-    """Run what is unfinished and chosen, one after the other; the table, which is also shown and written.
+    """Run the chosen rows that are not finished, one after the other; the table, which is also shown and written.
 
     Raises:
-        ValueError: no such table or row, settings that don't compose, no data, before anything is run; rows that failed,
-            after the others, and the table, are done.
+        ValueError: before anything is run, an unknown table, row or format, settings that don't compose, or no data; after
+            the other rows and the table are done, rows that failed.
     """
-    check_formats(config.format)
+    check_choices("format", config.format, list(FORMATS))
     output = pathlib.Path(config.paths.output).resolve()
     described = read_table(config.table)
     rows = [Row(**row) for row in described["rows"]]
-    names = _chosen(config.rows, [row.name for row in rows if row.name])
+    names = [row.name for row in rows if row.name]
+    asked = [config.rows] if isinstance(config.rows, str) else config.rows or names
+    check_choices("rows", asked, names)
     if config.run and not config.budget.builtin and config.data.root is None:
         raise ValueError("Expected data.root=FOLDER with the table's data, or budget=smoke for the built-in data.")
     jobs = {row.name: job(row, described, config, output) for row in rows if row.name}
-    chosen = [jobs[name] for name in names if config.run and not jobs[name].finished]
+    chosen = [jobs[name] for name in names if config.run and name in asked and not jobs[name].finished]
     _check_data(chosen)
     failures = run(chosen, Console())
     table = Table(
@@ -76,10 +79,10 @@ def tables(config: DictConfig) -> Table:
 
 
 def read_table(name: str | int) -> dict[str, Any]:
-    """`configs/tables/<name>.yaml`, or that of a `--config-dir`.
+    """The content of `tables/<name>.yaml` in `configs` or a `--config-dir`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no such file.
     """
     try:
         composed = hydra.compose(f"tables/{name}")
@@ -90,7 +93,7 @@ def read_table(name: str | int) -> dict[str, Any]:
 
 
 def job(row: Row, table: dict[str, Any], config: DictConfig, output: pathlib.Path) -> Job:
-    """What is to be run for a row.
+    """The command that trains or evaluates a row.
 
     Raises:
         ValueError: its settings don't compose.
@@ -113,7 +116,7 @@ def job(row: Row, table: dict[str, Any], config: DictConfig, output: pathlib.Pat
 
 
 def assign(key: str, value: object) -> str:
-    r"""An override with any text as its value, quoted as Hydra's grammar wants it.
+    r"""The override that sets `key` to any text, quoted for Hydra's grammar.
 
     >>> assign("data.root", "/data/Chen's (old), v=2")
     "data.root='/data/Chen\\'s (old), v=2'"
@@ -123,7 +126,7 @@ def assign(key: str, value: object) -> str:
 
 
 def line(row: Row, job: Job | None, failure: str | None) -> Line:
-    """A row with what has been measured of it so far."""
+    """The line of a row, with its figures as far as they have been measured."""
     published = (row.published[0], row.published[1])
     if job is None:
         return Line(row.label, published)
@@ -154,18 +157,11 @@ def line(row: Row, job: Job | None, failure: str | None) -> Line:
 
 
 def other_settings(job: Job) -> list[str]:
-    """Where a run's configuration differs from what is asked for now, e.g. `trainer.max_steps=4 (now 8)`; at most three."""
-    asked, used = _flat(OmegaConf.to_container(job.config)), _settings(job.folder / ".hydra" / "config.yaml")
-    told = [key for key in sorted({*asked, *used}) if asked.get(key) != "???" and key not in WHERE]
-    changed = [key for key in told if asked.get(key) != used.get(key)] if used else []
-    return [f"{key}={used.get(key)} (now {asked.get(key)})" for key in changed[:3]]
-
-
-def _chosen(names: Sequence[str] | None, known: list[str]) -> Sequence[str]:
-    unknown = [name for name in names or () if name not in known]
-    if unknown:
-        raise ValueError(f"Expected rows of {', '.join(known)}, got {', '.join(unknown)}.")
-    return [name for name in known if names is None or name in names]
+    """Differences of a run's configuration from the present one, e.g. `trainer.max_steps=4 (now 8)`; at most three."""
+    now, used = flatten(OmegaConf.to_container(job.config)), _settings(job.folder / ".hydra" / "config.yaml")
+    compared = [key for key in sorted({*now, *used}) if now.get(key) != "???" and key not in RUNTIME_KEYS]
+    changed = [key for key in compared if now.get(key) != used.get(key)] if used else []
+    return [f"{key}={used.get(key)} (now {now.get(key)})" for key in changed[:3]]
 
 
 def _root(config: DictConfig) -> list[str]:
@@ -173,7 +169,7 @@ def _root(config: DictConfig) -> list[str]:
 
 
 def _config_folders() -> list[str]:
-    """The user's own `--config-dir`, handed on."""
+    """The `--config-dir` of this command, for those of its rows."""
     if not HydraConfig.initialized():
         return []
     sources = HydraConfig.get().runtime.config_sources
@@ -181,7 +177,7 @@ def _config_folders() -> list[str]:
 
 
 def _check_data(jobs: Sequence[Job]) -> None:
-    """Make what each data set lacks and open it once, so that a wrong folder is known before anything is trained."""
+    """Prepare and open every data set once, so that a wrong folder is an error before anything is trained."""
     data = {tuple(job.config.data.get(key) for key in ("_target_", "root", "category")): job for job in jobs if job.trains}
     for first in data.values():
         datamodule = instantiate(first.config.data)
@@ -190,7 +186,7 @@ def _check_data(jobs: Sequence[Job]) -> None:
 
 
 def _iterations(job: Job) -> int | None:
-    """Steps of the training behind a row, as its newest checkpoint counts them."""
+    """Steps of a row's training, by its newest checkpoint; None without one."""
     path = job.trained / "checkpoints" / "last.ckpt"
     if not path.is_file():
         return None
@@ -198,14 +194,7 @@ def _iterations(job: Job) -> int | None:
 
 
 def _settings(path: pathlib.Path) -> dict[str, Any]:
-    return _flat(OmegaConf.to_container(OmegaConf.load(path))) if path.is_file() else {}
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
-    if not isinstance(node, dict) or not node:
-        return {prefix[:-1]: node}
-    return {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+    return flatten(OmegaConf.to_container(OmegaConf.load(path))) if path.is_file() else {}
 
 
 main = command("tables")(tables)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import pathlib
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ from tqdm import tqdm
 
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.files import cache_key, write_atomically
 from sdfsrn.system import SDFSRN
 
 
@@ -114,5 +112,5 @@ class SpherePretraining(pl.Callback):
             return None
         shapes = {name: list(value.shape) for name, value in hypernetwork.state_dict().items()}
         start = [float(value.double().norm()) for value in hypernetwork.state_dict().values()]
-        key = json.dumps([self.settings._asdict(), str(hypernetwork.field), shapes, start], sort_keys=True)
-        return self.cache / f"sphere-{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
+        key = cache_key([self.settings._asdict(), str(hypernetwork.field), shapes, start])
+        return self.cache / f"sphere-{key}.pt"

@@ -1,8 +1,7 @@
-"""Checkpoints as files: written whole or not at all, and found again, and not obeyed."""
+"""Checkpoint files: atomic writes, lookup by name, and an allow-list for the classes they may instantiate."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,13 @@ from hydra.utils import get_object
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.types import _PATH
 
+from sdfsrn.runtime.files import replacing
+
 NAMES = ("last", "best")
 
 
 def find_checkpoint(path: str, root: str | pathlib.Path, own: pathlib.Path | None = None) -> str:
-    """The file that `ckpt_path` means: itself, or for `last` and `best` this run's, or else the newest of all runs.
+    """The file that `ckpt_path` names: itself, or for `last` and `best` that of this run, else of the newest run.
 
     Args:
         path: a file, or one of the two words.
@@ -39,10 +40,10 @@ def find_checkpoint(path: str, root: str | pathlib.Path, own: pathlib.Path | Non
 
 
 def check_trusted(config: Any, path: str | pathlib.Path, trusted: Sequence[str]) -> None:
-    """Refuse a configuration from a file that would make more than objects of known classes.
+    """Refuse a configuration from a file unless it builds objects of trusted classes only.
 
-    Every `_target_` must be a class that is defined in a trusted module, and not merely reachable from one; no string may
-    hold an interpolation.
+    Every `_target_` must be a class that is defined in a trusted module, not only imported there; no string may hold an
+    interpolation.
 
     Raises:
         ValueError: naming the file, and what was found in it.
@@ -70,7 +71,7 @@ def _check_target(name: str, path: str | pathlib.Path, trusted: Sequence[str]) -
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, waits for the disk, and moves into place: a crash at any moment leaves the one before it."""
+    """Writes beside the file, waits for the disk, and moves into place: a crash at any moment leaves the previous file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
@@ -79,18 +80,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: it could not be written, for want of space or rights; what was at `path` before is still there.
         """
         path = pathlib.Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with replacing(path) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's own when a write falls short
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError when a write falls short
             reason = next((e.strerror for e in (error, error.__context__) if isinstance(e, OSError)), None) or error
             kept = f"; the checkpoint before it is intact in {path}" if path.is_file() else ""
             raise OSError(f"Could not write a checkpoint to {path}: {reason}{kept}.") from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()

@@ -1,18 +1,21 @@
-"""A training run that is started again in its own folder goes on where it was, or is found to be finished."""
+"""Resuming: a run started again in its folder continues from its last checkpoint, or is recognised as finished."""
 
 from __future__ import annotations
 
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sdfsrn.checkpoints.loading import read_checkpoint
+from sdfsrn.runtime.configs import flatten
 from sdfsrn.runtime.files import remove_partial, write_atomically
 
 # What may differ between the parts of a run: where it runs and what it reports, not what it learns.
 RUNTIME_KEYS = (
+    "category",  # interpolated into data
+    "geometry",  # interpolated into data, model, callbacks
     "trainer",
     "logger",
     "callbacks",
@@ -30,16 +33,16 @@ log = logging.getLogger(__name__)
 
 
 def unfinished(folder: pathlib.Path, config: Mapping[str, Any]) -> str | None:
-    """The last checkpoint of a run in its folder, if it has one; `config` is the run's, in plain dictionaries.
+    """The last checkpoint in a run's folder, None without one; `config` is the run's, in plain dictionaries.
 
     Raises:
-        ValueError: the folder holds a run with other settings, which this one would destroy.
+        ValueError: the folder holds a run with other settings, which this one would overwrite.
     """
     path = folder / "checkpoints" / "last.ckpt"
     remove_partial(path.parent)
     if not path.is_file():
         return None
-    before, now = (dict(_settings(c)) for c in (read_checkpoint(path)["config"], config))
+    before, now = (_settings(c) for c in (read_checkpoint(path)["config"], config))
     missing = object()
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key, missing) != now.get(key, missing))
     if changed:
@@ -51,7 +54,7 @@ def unfinished(folder: pathlib.Path, config: Mapping[str, Any]) -> str | None:
 
 
 def result(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `write_result` left of this run, if all that is asked for is done; `value` may be None."""
+    """The content that `write_result` wrote, None unless it covers all that `config` asks for; its `value` may be None."""
     path = folder / "result.json"
     if not path.is_file():
         return None
@@ -60,7 +63,7 @@ def result(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | 
 
 
 def write_result(folder: pathlib.Path, config: Mapping[str, Any], value: float | None, step: int) -> None:
-    """Write down that a run is finished."""
+    """Record in `result.json` that a run is finished."""
     content = {**_asked(config), "value": value, "step": step}
     write_atomically(folder / "result.json", json.dumps(content, indent=2).encode())
 
@@ -75,19 +78,11 @@ def _asked(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves that decide what is learned, by dotted key."""
-    for key, value in config.items():
-        if key in RUNTIME_KEYS:
-            continue
-        for name, leaf in _leaves(value, key):
-            if not (key == "data" and name.split(".")[-1] in RUNTIME_DATA_KEYS):
-                yield name, leaf
+    learned = flatten({key: value for key, value in config.items() if key not in RUNTIME_KEYS})
+    return {key: value for key, value in learned.items() if not _is_runtime(key)}
 
 
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}")
-    else:
-        yield name, value
+def _is_runtime(key: str) -> bool:
+    return key.startswith("model.validation.") or (key.startswith("data.") and key.rpartition(".")[2] in RUNTIME_DATA_KEYS)

@@ -1,4 +1,4 @@
-"""What the commands share: finding the configs, one-line errors, building objects from configs and checkpoints."""
+"""The commands' common frame: configurations by Hydra, errors in one line, a writable folder, choices that exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """A main function run by Hydra with `configs/<config_name>.yaml`; errors of the user's making end in one line.
+    """Make a main function that Hydra runs with `configs/<config_name>.yaml`; a user's error ends it with one line.
 
-    The traceback of those errors appears with HYDRA_FULL_ERROR=1. In a sweep a job that fails, for whatever reason, takes
-    one line on the screen and leaves its traceback in its log; the others run, and the sweep's exit status tells.
+    HYDRA_FULL_ERROR=1 shows the traceback. In a sweep any failure of a job is one line on the screen and a traceback in the
+    job's log; the other jobs run, and the sweep's exit status is 1.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -41,6 +41,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def task(config: DictConfig) -> Any:
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
+                _check_launcher()
                 with exit_on_signal():
                     return function(config)
             except Exception as error:
@@ -56,19 +57,26 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 class OutputFolder(Callback):
-    """Ends the program in one line, before anything is computed, when its folder cannot be written; see `configs/paths`."""
+    """Ends the program with one line, before anything is computed, if its folder cannot be written; see `configs/paths`."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the folder of a run."""
+        """Check the folder of a run."""
         _check_writable(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the folder of a sweep."""
+        """Check the folder of a sweep."""
         _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
+def check_choices(key: str, chosen: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, naming the config key, unless every choice is known."""
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise ValueError(f"Expected {key} of {', '.join(known)}, got {', '.join(unknown)}.")
+
+
 def user_message(error: BaseException) -> str | None:
-    """One line for an error of the user's making, None for a fault of the program's."""
+    """The line to show for an error that a user can correct, None for a fault of the program."""
     if killed := _killed_worker(error):
         return killed
     if not isinstance(error, USERS_ERRORS):
@@ -89,9 +97,9 @@ def user_message(error: BaseException) -> str | None:
 
 
 def _killed_worker(error: BaseException) -> str | None:
-    """What torch said of a loader's worker that was killed.
+    """Torch's message about a loader's worker that was killed, None for other errors.
 
-    It says so in a signal handler, that is, wherever the program is: the code it interrupts may make another error of it.
+    Torch raises it in a signal handler, at any line of the program; the interrupted code may turn it into another error.
     """
     link: BaseException | None = error
     while link is not None:
@@ -102,7 +110,7 @@ def _killed_worker(error: BaseException) -> str | None:
 
 
 def print_config(config: DictConfig) -> None:
-    """The composed configuration as a tree."""
+    """Print the composed configuration as a tree."""
     tree = Tree("config")
     for key, value in config.items_ex(resolve=False):
         name = str(key)
@@ -123,8 +131,15 @@ def _check_writable(folder: str, key: str) -> None:
         raise SystemExit(f"error: Could not write to the folder {key}={folder}: {error.strerror}.") from error
 
 
+def _check_launcher() -> None:
+    """Raise ValueError for a launcher outside of a sweep, where Hydra ignores it."""
+    launcher = HydraConfig.get().runtime.choices.get("hydra/launcher")
+    if HydraConfig.get().mode == RunMode.RUN and launcher != "basic":
+        raise ValueError(f"Expected -m with launcher={launcher}: without it there are no jobs to launch.")
+
+
 def _failed_job(error: Exception) -> CompactHydraException:
-    """Log why a sweep's job failed; what to raise for it, which other processes can read and Hydra prints in one line."""
+    """Log why a sweep's job failed; the exception to raise, which can be pickled and which Hydra prints in one line."""
     message = user_message(error) or " ".join(f"{type(error).__name__}: {error}".split())
     log.error("Job %s failed: %s", HydraConfig.get().job.num, message)
     traceback = log.makeRecord(log.name, logging.ERROR, __file__, 0, "Job failed", (), sys.exc_info())

@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdfsrn.cli.loading import pick_device
 from sdfsrn.runtime.files import write_atomically
 
-RESULT = "test/summary.json"  # the last thing that a row writes
+RESULT = "test/summary.json"  # the last file that a row writes
 SHOWN_LINES = 5  # of a failed row's log
 POLL_SECONDS = 0.2
 
@@ -36,53 +35,56 @@ class Job(NamedTuple):
     module: str  # train or evaluate
     overrides: Sequence[str]
     folder: pathlib.Path
-    trained: pathlib.Path  # the folder of the training it takes or is
+    trained: pathlib.Path  # the folder of the training that it is or evaluates
     config: DictConfig
 
     @property
     def trains(self) -> bool:
-        """It is a training of its own."""
+        """Whether it is a training of its own."""
         return self.module == "train"
 
     @property
     def summary(self) -> pathlib.Path:
-        """What it found."""
+        """File of its results."""
         return self.folder / RESULT
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do."""
+        """Whether its results are there."""
         return self.summary.is_file()
 
     @property
     def record(self) -> pathlib.Path:
-        """Where it ran, and how long."""
+        """File that says where it ran, and how long."""
         return self.folder / "run.json"
 
     @property
     def log(self) -> pathlib.Path:
-        """What it said."""
+        """File of its output."""
         return self.folder / "run.log"
 
 
 def run(jobs: Sequence[Job], console: Console) -> dict[str, str]:
-    """Run jobs in turn, with a line each on the console; why they failed, by name, of those that did."""
+    """Run jobs in turn, with two lines each on the console; the reasons of those that failed, by name.
+
+    SIGINT and SIGTERM are passed on to the running job, which saves; then the program ends with the signal's exit status.
+    """
     failures = {}
-    with _signals() as stops:
+    with _signals() as received:
         for number, job in enumerate(jobs, 1):
             title = f"{number}/{len(jobs)} {job.name}"
             console.print(f"{title}: running, see {job.log}", markup=False, highlight=False, soft_wrap=True)
-            failure = _run(job, title, console, stops)
+            failure = _run(job, received)
             if failure is not None:
                 failures[job.name] = failure
             console.print(f"{title}: {failure or 'done'}", markup=False, highlight=False, soft_wrap=True)
-            if stops:
-                raise SystemExit(128 + stops[0])
+            if received:
+                raise SystemExit(128 + received[0])
     return failures
 
 
-def _run(job: Job, title: str, console: Console, stops: Sequence[int]) -> str | None:
-    """Run a job; why it failed, if it did. It is told of signals as they come in `stops`: it saves, and goes on next time."""
+def _run(job: Job, received: Sequence[int]) -> str | None:
+    """Run a job, ended by signals as they come in `received`; the reason if it failed."""
     if not (job.trains or (job.trained / RESULT).is_file()):
         return f"it needs {job.trained.name} to be finished"
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -90,31 +92,28 @@ def _run(job: Job, title: str, console: Console, stops: Sequence[int]) -> str | 
     with job.log.open("ab") as log:
         if not _locked(log.fileno()):
             return "another process is running it"
-        if job.finished:  # by now
+        if job.finished:  # by the process that had the lock before
             return None
         command = [sys.executable, "-m", f"sdfsrn.{job.module}", *job.overrides]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-        columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            progress.add_task(title, total=None)
-            status = _wait(process, stops)
+        status = _wait(process, received)
     _note(job, time.monotonic() - start)
     if job.finished:
         return None
     return "\n".join([f"exit status {status}, see {job.name}/{job.log.name}", *last_lines(job.log)])
 
 
-def _wait(process: subprocess.Popen[bytes], stops: Sequence[int]) -> int:
-    """The exit status of a process, which each signal in `stops` ends, also one that came before."""
-    told = 0
+def _wait(process: subprocess.Popen[bytes], received: Sequence[int]) -> int:
+    """The exit status of a process, to which every signal in `received`, also an earlier one, is passed on as SIGTERM."""
+    passed = 0
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(POLL_SECONDS)
-        for _ in stops[told:]:
+        for _ in received[passed:]:
             process.terminate()
-            told += 1
+            passed += 1
 
 
 def last_lines(path: pathlib.Path, count: int = SHOWN_LINES) -> list[str]:
@@ -124,7 +123,7 @@ def last_lines(path: pathlib.Path, count: int = SHOWN_LINES) -> list[str]:
 
 
 def hardware(accelerator: str) -> str:
-    """What an accelerator of Lightning's is here: the GPU's name, the CPU's model and its cores."""
+    """The device that Lightning's name of an accelerator means here: the GPU's name, the CPU's model and its cores."""
     device = pick_device(accelerator)
     processor = f"{_processor()} ({os.cpu_count()} cores)"
     return processor if device.type == "cpu" else f"{_gpu(device.type)}, {processor}"
@@ -141,7 +140,7 @@ def _processor() -> str:
 
 @functools.cache
 def _gpu(kind: str) -> str:
-    """The GPU's name, asked for in a process of its own: this one must not take any of its memory."""
+    """The GPU's name, read in a process of its own, so that this one takes none of the GPU's memory."""
     if kind != "cuda":
         return kind
     code = "import torch; print(torch.cuda.get_device_name())"
@@ -162,7 +161,7 @@ def _note(job: Job, seconds: float) -> None:
 
 
 def _locked(descriptor: int) -> bool:
-    """Take a lock that lasts as long as this process, or the one it starts, has the file open."""
+    """Whether the file's lock could be taken; this process, or the one it starts, holds it as long as the file is open."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -172,7 +171,7 @@ def _locked(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, which then stop nothing by themselves."""
+    """Collect SIGINT and SIGTERM in the list, in place of what they do otherwise."""
     received: list[int] = []
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]

@@ -1,4 +1,4 @@
-"""The pictures that a command is pointed to, their masks, and the turntables it writes."""
+"""Pictures and masks on the command line, and turntables of meshes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDES, FRAMES = 8, 24  # of a turntable: on the strip, in the animation
 
 
 def write_turntable(mesh: trimesh.Trimesh, path: pathlib.Path, formats: Sequence[str]) -> list[pathlib.Path]:
-    """The mesh from all around, as `path`.<format>: png is a strip of SIDES pictures, webp and gif are loops of FRAMES."""
+    """Write views from all around as `path`.<format>: png is a strip of SIDES views, webp and gif are loops of FRAMES."""
     written = [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
     frames = turntable(mesh, FRAMES if set(formats) - {"png"} else SIDES) if formats else []
     for file in written:
@@ -27,18 +27,11 @@ def write_turntable(mesh: trimesh.Trimesh, path: pathlib.Path, formats: Sequence
     return written
 
 
-def check_formats(key: str, formats: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ValueError, naming the config key, for a format that is not known."""
-    unknown = sorted(set(formats) - set(known))
-    if unknown:
-        raise ValueError(f"Expected {key} of {', '.join(known)}, got {', '.join(unknown)}.")
-
-
 def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
-    """The file, the folder's pictures, or what a glob matches, sorted.
+    """The file, or the sorted pictures of a folder or a glob.
 
     Raises:
-        ValueError: nothing there.
+        ValueError: no picture at all.
     """
     path = pathlib.Path(pattern)
     if path.is_file():

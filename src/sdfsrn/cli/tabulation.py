@@ -1,4 +1,4 @@
-"""A table of the paper, ours beside the published figures: on the console, as Markdown, CSV and LaTeX."""
+"""A table with published and measured figures: on the console, as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\t
 
 
 class Line(NamedTuple):
-    """A row; without a name it is only published."""
+    """A row; without a name only its published figures are known."""
 
     label: Sequence[str]
     published: tuple[float, float]  # accuracy, coverage
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Lines under headings of their labels, and remarks."""
+    """A title, headings of the labels, lines, and remarks below them."""
 
     title: str
     headings: Sequence[str]
@@ -44,7 +44,7 @@ class Table(NamedTuple):
 
 
 def show(table: Table, console: Console | None = None) -> None:
-    """The table on the console."""
+    """Print the table."""
     shown = rich.table.Table(box=SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False, title=table.title)
     for heading in (*table.headings, *MEASURES):
         width = {"iterations": 10, "note": None}.get(heading, 6) if heading in MEASURES else None
@@ -57,25 +57,13 @@ def show(table: Table, console: Console | None = None) -> None:
 
 
 def write(table: Table, stem: pathlib.Path, formats: Sequence[str]) -> list[pathlib.Path]:
-    """Write the table to `<stem>.md`, `.csv`, `.tex`.
-
-    Raises:
-        ValueError: another format.
-    """
-    check_formats(formats)
+    """Write the table to `<stem>.md`, `.csv`, `.tex`, by the names of FORMATS; the files' paths."""
     paths = []
     for name in formats:
         suffix, text = FORMATS[name]
         paths.append(stem.with_name(f"{stem.name}.{suffix}"))
         write_atomically(paths[-1], text(table).encode())
     return paths
-
-
-def check_formats(formats: Sequence[str]) -> None:
-    """Raise ValueError about formats that are not known."""
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"Expected format of {', '.join(FORMATS)}, got {', '.join(unknown)}.")
 
 
 def cells(line: Line) -> list[str]:

@@ -1,4 +1,4 @@
-"""The package's configurations: finding them, building what their nodes describe, and describing what was built in Python."""
+"""The package's configurations: where they are, objects from nodes, nodes from objects, leaves by dotted key."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def config_folder() -> pathlib.Path:
 def instantiate(config: DictConfig | Mapping[str, Any], **extra: Any) -> Any:
     """Build the object that a config node describes; lists and dictionaries inside reach it as plain ones."""
     return hydra.utils.instantiate(config, _convert_="all", **extra)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries, by dotted key; an empty dictionary is a leaf.
+
+    >>> flatten({"data": {"root": "here", "shapes": {}}, "seed": 0})
+    {'data.root': 'here', 'data.shapes': {}, 'seed': 0}
+    """
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    parts = (flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def describe(thing: Any, leave_out: Sequence[str] = ()) -> Any:

@@ -1,12 +1,16 @@
-"""Reading pictures and arrays with errors that name the file; writing that leaves a whole file or none."""
+"""Files: errors of reading name the file, writing leaves a whole file or none, keys of caches."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -49,26 +53,37 @@ def check_points(points: np.ndarray, path: pathlib.Path, name: str = "points") -
         raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
 
 
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write beside the file and move into place: whoever looks, even after a crash, finds the whole content or none of it.
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a temporary path beside `path`, in a folder that exists; what was written there then replaces `path` at once.
 
-    Raises:
-        OSError: it could not be written, for want of space or rights; what was at `path` before is still there.
+    After an exception, or a crash at any moment, `path` is what it was before.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"Could not write {path}: {error.strerror or error}.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write a file by `replacing` it: readers find the whole content or what was there before.
+
+    Raises:
+        OSError: it could not be written, for want of space or rights; what was at `path` before is still there.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise OSError(f"Could not write {path}: {error.strerror or error}.") from error
+
+
 def remove_partial(folder: pathlib.Path) -> None:
-    """Delete what a killed `write_atomically` left anywhere under a folder."""
+    """Delete what a process killed while `replacing` left anywhere under a folder."""
     for path in folder.rglob(".*.tmp"):
         if path.is_file():
             path.unlink(missing_ok=True)
@@ -89,3 +104,12 @@ def npz_bytes(**arrays: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for one of them
     return stream.getvalue()
+
+
+def cache_key(content: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of content that JSON can hold.
+
+    >>> cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

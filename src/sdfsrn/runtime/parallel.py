@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any
 
+import joblib
 from tqdm import tqdm
+
+_POLL_SECONDS = 1.0
 
 
 def run_jobs(
@@ -22,51 +25,36 @@ def run_jobs(
 ) -> dict[str, str]:
     """Call `function(*arguments)` for every named job; the ValueErrors of those that failed, by name.
 
-    Jobs run in processes of their own, as many as there are cores unless `num_workers` says otherwise (0 and 1: in this
-    one), so `function` and the arguments must be picklable. Any other exception ends it all.
+    Jobs run in `num_workers` processes of their own, by default one per core; with 0 or 1 in this one. The first exception
+    that is no ValueError ends all jobs and is raised.
     """
-    count = min(len(jobs), _cores() if num_workers is None else num_workers)
-    failures: dict[str, str] = {}
-    with tqdm(total=len(jobs), desc=description, unit=unit, mininterval=1, disable=not jobs) as progress:
-        if count <= 1:
-            for name, arguments in jobs.items():
-                try:
-                    function(*arguments)
-                except ValueError as error:
-                    failures[name] = str(error)
-                progress.update()
-            return failures
-        # A fresh interpreter for each: a fork would inherit the locks of torch's threads.
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
-            futures: dict[Future[None], str] = {pool.submit(function, *arguments): name for name, arguments in jobs.items()}
-            try:
-                for future in as_completed(futures):
-                    try:
-                        future.result()
-                    except ValueError as error:
-                        failures[futures[future]] = str(error)
-                    progress.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return failures
+    count = max(1, min(len(jobs), joblib.cpu_count() if num_workers is None else num_workers))
+    calls = (joblib.delayed(_attempt)(os.getpid(), name, function, arguments) for name, arguments in jobs.items())
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        ended = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)(calls)
+        progress = tqdm(ended, description, total=len(jobs), unit=unit, mininterval=1, disable=not jobs)
+        return {name: failure for name, failure in progress if failure is not None}
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _attempt(program: int, name: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[str, str | None]:
+    """The job's name, and the message of its ValueError if it failed; `program` is the process that started the jobs."""
+    if os.getpid() != program:
+        _follow(program)
+    try:
+        function(*arguments)
+    except ValueError as error:
+        return name, str(error)
+    return name, None
 
 
-def _begin() -> None:
-    """One thread a process; Ctrl-C is the program's; and none outlives it, even if it is killed."""
-    import torch
+@functools.cache
+def _follow(program: int) -> None:
+    """End this worker when the program ends, even by SIGKILL; Ctrl-C is the program's. joblib does neither."""
 
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
-
-
-def _follow() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    def wait() -> None:
+        while os.getppid() == program:
+            time.sleep(_POLL_SECONDS)
         os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=wait, daemon=True).start()

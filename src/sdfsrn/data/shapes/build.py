@@ -81,7 +81,7 @@ def turn(axis: int, degrees: float) -> Float[Tensor, "3 3"]:
     return rotation
 
 
-def rgb(color: str) -> Float[Tensor, 3]:
+def rgb(color: str) -> Float[Tensor, "3"]:
     """A colour in [-1, 1].
 
     >>> rgb("ff0000").tolist()
@@ -96,7 +96,7 @@ def pick(rng: np.random.Generator, choices: Sequence, weights: Sequence[float] |
     return choices[rng.choice(len(choices), p=chance)]
 
 
-def _vector(values: Vector) -> Float[Tensor, 3]:
+def _vector(values: Vector) -> Float[Tensor, "3"]:
     return torch.tensor([float(value) for value in values])
 
 

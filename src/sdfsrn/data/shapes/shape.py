@@ -17,8 +17,8 @@ class Part(NamedTuple):
 
     solid: Solid
     rotation: Float[Tensor, "3 3"]
-    center: Float[Tensor, 3]
-    color: Float[Tensor, 3]
+    center: Float[Tensor, "3"]
+    color: Float[Tensor, "3"]
 
 
 class ProceduralShape:
@@ -60,13 +60,13 @@ class ProceduralShape:
             return torch.autograd.grad(self.sdf(points).sum(), points)[0]
 
 
-def _bounding_box(parts: Sequence[Part]) -> tuple[Float[Tensor, 3], Float[Tensor, 3]]:
+def _bounding_box(parts: Sequence[Part]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     reach = torch.stack([part.solid.support(axes @ part.rotation) + axes @ part.center for part in parts]).amax(0)
     return -reach[3:], reach[:3]
 
 
-def _moved(part: Part, shift: Float[Tensor, 3], scale: Tensor) -> Part:
+def _moved(part: Part, shift: Float[Tensor, "3"], scale: Tensor) -> Part:
     solid = type(part.solid)(*(scale * value for value in part.solid))
     return part._replace(solid=solid, center=scale * (part.center + shift))
 
