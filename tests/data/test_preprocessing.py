@@ -125,7 +125,7 @@ def test_a_loaded_model_sees_photos_as_it_was_trained_to(
     """Train, save, load, reconstruct, with no setting at its default."""
     own = {"image_size": 24, "crop": 1.4, "background": -0.5}
     data = [f"data.root={folder}", "data.convention=pascal3d", *(f"data.{name}={value}" for name, value in own.items())]
-    small = ["data.batch_size=3", "data.num_rays=16", "trainer=cpu", "trainer.max_steps=1", "protocol.resolution=8"]
+    small = ["data.batch_size=3", "data.num_rays=16", "trainer=cpu", "trainer.max_steps=1", "model.encoder.weights=null"]
     quiet = ["+trainer.enable_progress_bar=false", "+trainer.enable_checkpointing=false", f"paths.output={tmp_path}"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", ["experiment=folder", *data, *MODEL, *small, *quiet])

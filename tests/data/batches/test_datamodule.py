@@ -132,12 +132,14 @@ def test_a_data_module_of_ones_own_sources() -> None:
 
 
 def test_the_config_of_ones_own_sources() -> None:
-    own = [f"data.{split}._target_=builtins.dict" for split in ("train", "val")]
+    own = [f"data.{split}._target_=scenes.Memory" for split in ("train", "val")]
+    own += ["+data.train.pictures=[]", "+data.val.pictures=[]", "+data.val.points=3", "paths.output=out"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("train", ["data=sources", *own, "+data.train.name=a", "paths.output=out"])
+        config = compose("train", ["data=sources", *own])
     data = instantiate(config.data)
     assert isinstance(data, SourceDataModule)
-    assert (data.source("train"), data.source("val")) == ({"name": "a"}, {})
+    assert [type(data.source(split)) for split in ("train", "val")] == [Memory, Memory]
+    assert [data.source(split).count for split in ("train", "val")] == [0, 3]
 
 
 def test_every_data_module_takes_what_the_loaders_take() -> None:
