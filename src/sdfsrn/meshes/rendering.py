@@ -161,7 +161,7 @@ def _sight(
 
 
 def _window(mesh: trimesh.Trimesh, camera: Camera, height: int, width: int) -> tuple[int, int, int, int]:
-    """Bounds (top, bottom, left, right) of pixels that a mesh may cover; of the whole picture if it reaches behind the camera."""
+    """Bounds (top, bottom, left, right) of pixels that a mesh may cover; of all pixels if it reaches behind the camera."""
     vertices = torch.tensor(mesh.vertices.view(np.ndarray)[mesh.referenced_vertices], dtype=torch.float64)
     uv, depth = camera.project(vertices[None])
     if depth.min() <= 0:
