@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdfsrn.functional import backbone as module
-from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
+from sdfsrn.functional import fused_backbone as module
+from sdfsrn.functional.backbone import BackboneLayer
+from sdfsrn.functional.fused_backbone import backbone, backbone_vjp
 
 DOUBLE = {"dtype": torch.double}
 COUNT, ENCODING = 3, 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdfsrn.functional import backbone as module
+from sdfsrn.functional import fused_backbone as module
 from sdfsrn.functional.encoding import positional_encoding
 from sdfsrn.functional.losses import eikonal_loss
 from sdfsrn.models.field import Field, FieldConfig, Linear

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from sdfsrn.functional.backbone import rows
+from sdfsrn.functional.fused_backbone import rows
 from sdfsrn.functional.camera import Rays
 from sdfsrn.functional.pointcloud import rigid_motion
 from sdfsrn.models.field import Field, FieldConfig, Linear

@@ -19,7 +19,7 @@ from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.batches.sampling import SampleKey
 from sdfsrn.data.batches.views import ViewsDataset, collate_views
-from sdfsrn.functional.backbone import rows
+from sdfsrn.functional.fused_backbone import rows
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.field import Field, FieldConfig, Linear
@@ -27,7 +27,8 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
-VARIANTS = ("sdfsrn", "plain")
+VARIANTS = ("sdfsrn", "whole", "ordinary", "plain")
+FIELDS = {"sdfsrn": {}, "whole": {"parts": False}, "ordinary": {"backbone": "ordinary", "parts": False}}
 _REPEATED = 10  # batches that are timed together
 PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
 
@@ -61,7 +62,7 @@ class Training(NamedTuple):
         """Seconds of each part, and their sum `step`."""
         device = self.views.image.device
         synchronize(device)
-        times = [time.perf_counter()]
+        times, processor = [time.perf_counter()], time.process_time()
 
         def lap() -> None:
             synchronize(device)
@@ -69,7 +70,7 @@ class Training(NamedTuple):
 
         self.step(lap)
         parts = {name: after - before for name, before, after in zip(PARTS, times, times[1:], strict=False)}
-        return parts | {"step": times[-1] - times[0]}
+        return parts | {"step": times[-1] - times[0], "processor": time.process_time() - processor}
 
 
 def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torch.device) -> dict[str, Training]:
@@ -83,10 +84,17 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
-        model: SDFSRN = instantiate(plain_twin(config["model"]) if name == "plain" else config["model"]).to(device).train()
+        model: SDFSRN = instantiate(_variant(config["model"], name)).to(device).train()
         adam = {"foreach": False, "fused": False} if name == "plain" else {}
         found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found
+
+
+def _variant(model: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if name == "plain":
+        return plain_twin(model)
+    hypernetwork = model["hypernetwork"]
+    return {**model, "hypernetwork": {**hypernetwork, "field": {**hypernetwork["field"], **FIELDS[name]}}}
 
 
 def plain_twin(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp, rows, tiles
+from sdfsrn.functional import backbone as ordinary, fused_backbone as fused
+from sdfsrn.functional.backbone import BackboneLayer
+from sdfsrn.functional.fused_backbone import rows, tiles
+
+_B = {"fused": fused, "ordinary": ordinary}
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 from sdfsrn.functional.isosurface import Grid
 
@@ -48,6 +52,8 @@ class FieldConfig:
     num_frequencies: int = 6
     frequency_scale: float = 1.0
     skip: bool = True
+    backbone: str = "fused"
+    parts: bool = True
 
     @property
     def encoding_width(self) -> int:
@@ -83,7 +89,7 @@ class Field:
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
-        feature = backbone(self._encode(points), self.backbone)
+        feature = _B[self.config.backbone].backbone(self._encode(points), self.backbone)
         return self.sdf_head(feature).squeeze(-1), feature
 
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
@@ -97,7 +103,7 @@ class Field:
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
         encoding = self._encode(points)
-        encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
+        encoding_grad = _B[self.config.backbone].backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         return encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
 
     def mean(
@@ -108,7 +114,7 @@ class Field:
         The gradient of each part is taken while its values are still in the processor's cache, and they are never all kept.
         """
         parts = tiles(points.detach())
-        if len(parts) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if not self.config.parts or len(parts) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return loss(self, points)
         return _MeanByParts.apply(loss, self, parts, *self._tensors())
 
