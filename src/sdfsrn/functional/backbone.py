@@ -54,8 +54,8 @@ def backbone_vjp(
 ) -> Float[Tensor, "b n e"]:
     """J^T v for the Jacobian J of `backbone` and one cotangent v per object: a function of the weights like any other.
 
-    Going down, a cotangent c of y, 0 where y <= 0, becomes s (c - mean(c) - y mean(c y)) for x, and that times W_f^T and W_e^T for
-    feature and encoding. The layers have to be `centered`: then y = s x, and mean(c) need not be subtracted, since W_f^T
+    Going down, a cotangent c of y (0 where y <= 0) becomes s (c - mean(c) - y mean(c y)) for x, and that times W_f^T and W_e^T
+    for feature and encoding. The layers have to be `centered`: then y = s x, and mean(c) need not be subtracted, since W_f^T
     and W_e^T map what is equal in all channels to 0. A loss of the result, like eq. (10), needs no double backward.
     """
     with torch.autocast(encoding.device.type, enabled=False):
