@@ -27,24 +27,23 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
 
-Samples = dict[str, list[dict[str, float]]]  # of every variant, a dictionary of seconds each time
+Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
 
 def benchmark(config: DictConfig) -> dict[str, Any]:
-    """Measure as configured, show tables, write JSON; what was measured.
+    """Measure as configured, show tables, write JSON; returns what was measured.
 
     Raises:
-        ValueError: an unknown part or twin, or no steps.
+        ValueError: an unknown part or comparison, or no steps.
     """
-    compared = [config.compare] if isinstance(config.compare, str) else list(config.compare or ())
-    if config.part not in _PARTS or not set(compared) <= set(VARIANTS[1:]) or config.steps < 1:
+    if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
         raise ValueError(f"Expected part={'|'.join(_PARTS)}, compare=null or plain, steps of at least 1, got {got}.")
     seed_everything(config.seed)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = pick_device(config.accelerator)
-    variants = (VARIANTS[0], *compared)
+    variants = VARIANTS if config.compare == "plain" else VARIANTS[:1]
     result = _machine(device) | _PARTS[config.part](config, variants, device)
     write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
     _show(result)
@@ -68,7 +67,7 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
 
 
 def _settled_step(run: Training) -> dict[str, float]:
-    """Times of a step after one of its own kind, so that no variant pays for the memory that another gave back."""
+    """Times of a step that follows one of its own variant, so that none pays for the memory that another gave back."""
     run.step()
     return run.timed_step()
 
@@ -103,7 +102,7 @@ _PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
-    """A B A B ...: what disturbs the machine disturbs all of them."""
+    """Alternate the works, A B A B ..., so that other jobs on the machine slow all of them."""
     if warm_up:
         for work in works.values():
             work()
@@ -128,7 +127,7 @@ def _counts(run: Training, images: int) -> dict[str, Any]:
 
 
 def _in_child(nodes: Mapping[str, Any], variant: str, device: torch.device) -> dict[str, int]:
-    """Peak memory of one variant, in a fresh process that nothing else has grown."""
+    """Peak memory of one variant, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_of_steps, nodes, variant, str(device), torch.get_num_threads()).result()
 
@@ -137,18 +136,12 @@ def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return {part: instruments.summarize([sample[part] for sample in samples]) for part in samples[0]}
 
 
-def _ratios(samples: Samples) -> dict[str, dict[str, dict[str, float]]]:
-    """Per other variant and part: how many times longer it took than the first variant right before it."""
-    first, *others = samples
-    return {
-        name: {
-            part: instruments.summarize(
-                [theirs[part] / ours[part] for ours, theirs in zip(samples[first], samples[name], strict=True)]
-            )
-            for part in samples[first][0]
-        }
-        for name in others
-    }
+def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
+    """How many times longer the reference implementation took than ours right before it; empty without one."""
+    if "plain" not in samples:
+        return {}
+    pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))
+    return {part: instruments.summarize([plain[part] / ours[part] for ours, plain in pairs]) for part in pairs[0][0]}
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
@@ -164,17 +157,16 @@ def _show(result: Mapping[str, Any]) -> None:
             console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")
         return
     variants, ratios = result["variants"], result["ratios"]
-    table = Table("ms", *variants, *(f"{name} / sdfsrn" for name in ratios), title=f"{result['part']}, {result['device']}")
+    table = Table("ms", *variants, *(["plain / sdfsrn"] if ratios else []), title=f"{result['part']}, {result['device']}")
     for part in variants["sdfsrn"]["seconds"]:
         cells = [_spread(values["seconds"][part], 1000, 1) for values in variants.values()]
-        table.add_row(part, *cells, *(_spread(ratio[part], 1, 2) for ratio in ratios.values()))
+        table.add_row(part, *cells, *([_spread(ratios[part], 1, 2)] if ratios else []))
     console.print(table)
     for name, values in variants.items():
         console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
-    if result["part"] == "step":
-        for name in ratios:
-            ours, theirs = variants["sdfsrn"]["memory"]["peak"], variants[name]["memory"]["peak"]
-            console.print(f"peak memory: {1 - ours / theirs:.0%} lower than {name}")
+    if ratios and result["part"] == "step":
+        ours, plain = (variants[name]["memory"]["peak"] for name in VARIANTS)
+        console.print(f"peak memory: {1 - ours / plain:.0%} lower than plain")
 
 
 def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:

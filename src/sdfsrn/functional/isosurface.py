@@ -144,7 +144,7 @@ def _suspects(coarse: Float[Tensor, "x y z"]) -> Bool[Tensor, "a b c"]:
     """Blocks that have to be looked into, by the values at their corners."""
     low, high = -_pool(-coarse, 2), _pool(coarse, 2)
     steps = [F.pad(coarse.diff(dim=axis).abs(), [0, 0] * (2 - axis) + [0, 1]) for axis in range(3)]
-    slope = torch.stack([_pool(_pool(step, 2), 3, padding=1) for step in steps]).norm(dim=0)  # per coarse step
+    slope: Tensor = torch.stack([_pool(_pool(step, 2), 3, padding=1) for step in steps]).norm(dim=0)  # per coarse step
     near = torch.minimum(low.abs(), high.abs()) <= slope * 3**0.5 / 2
     side = torch.ones_like(near)
     side[1:-1, 1:-1, 1:-1] = False
@@ -152,7 +152,8 @@ def _suspects(coarse: Float[Tensor, "x y z"]) -> Bool[Tensor, "a b c"]:
 
 
 def _pool(values: Tensor, size: int, padding: int = 0) -> Tensor:
-    return F.max_pool3d(values[None, None], size, stride=1, padding=padding)[0, 0]
+    pooled: Tensor = F.max_pool3d(values[None, None], size, stride=1, padding=padding)
+    return pooled[0, 0]
 
 
 class _Found(NamedTuple):

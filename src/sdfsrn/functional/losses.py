@@ -59,12 +59,14 @@ def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"], 
 
 def eikonal_loss(gradient: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
     """L_eik = (|grad f| - 1)^2. Eq. (10), arXiv:2010.10505."""
-    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
+    return (norm - 1).square().mean()
 
 
 def sphere_loss(sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radius: float) -> Float[Tensor, ""]:
     """L_pretrain = (f(x) - (|x| - r))^2, the mean over points. Eq. (26), arXiv:2010.10505."""
-    return F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
+    loss: Tensor = F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
+    return loss
 
 
 def free_occupancy_loss(sdf: Float[Tensor, "b r m"], weight: PerRay, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:

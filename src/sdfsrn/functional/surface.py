@@ -39,8 +39,8 @@ def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "
 
 def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:
     """2^power places of a box, more evenly spread than random ones (a scrambled Sobol sequence, always the same)."""
-    unit: np.ndarray = qmc.Sobol(3, seed=0).random_base2(power)
-    return low + unit * (high - low)
+    samples: np.ndarray = low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
+    return samples
 
 
 def bootstrap_interval(
