@@ -43,9 +43,8 @@ def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(node: Any) -> Any:
     if isinstance(node, Mapping):
-        arguments = ARGUMENTS if "_target_" in node else {}
-        renamed: dict[str, Any] = {arguments.get(key, key): _renamed(value) for key, value in node.items()}
-        return _occupancy(renamed)
+        arguments: Mapping[str, str] = ARGUMENTS if "_target_" in node else {}
+        return _occupancy({arguments.get(str(key), str(key)): _renamed(value) for key, value in node.items()})
     if isinstance(node, list | tuple):
         return [_renamed(value) for value in node]
     return CLASSES.get(node, node) if isinstance(node, str) else node

@@ -1,4 +1,4 @@
-"""Cameras: between pixels, rays and world points. Both kinds have the same methods, so nothing else asks which it is."""
+"""Cameras: between pixels, rays and world points. Perspective and orthographic ones have the same methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rays(NamedTuple):
 
 
 class PerspectiveCamera(NamedTuple):
-    """Pinhole cameras, one an object. Frames and units as in `sdfsrn.structures`."""
+    """Pinhole cameras, one per object. Frames and units as in `sdfsrn.structures`."""
 
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
@@ -69,13 +69,13 @@ class PerspectiveCamera(NamedTuple):
         )
 
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> PerspectiveCamera:
-        """The camera of a picture enlarged about its middle: screen coordinates times `factor`, same rays, same object."""
+        """The camera of an image enlarged about its centre: screen coordinates times `factor`, same rays, same object."""
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
         return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
 
 
 class OrthographicCamera(NamedTuple):
-    """Orthographic cameras, one an object; with a scale in `intrinsics` they are weak-perspective ones."""
+    """Orthographic cameras, one per object; with a scale in `intrinsics` they are weak-perspective ones."""
 
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
@@ -115,9 +115,9 @@ class OrthographicCamera(NamedTuple):
         return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
 
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> OrthographicCamera:
-        """The camera of a picture enlarged about its middle, which shows an object `factor` times as large.
+        """The camera of an image enlarged about its centre, which shows an object `factor` times as large.
 
-        The unit of the world is that of the picture (focal lengths stay), so what grows is the object: its points X lie at
+        The unit of the world is that of the image (focal lengths stay), so it is the object that grows: its points X lie at
         `factor` X in the new camera's world. The depth of the world's origin stays.
         """
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_PIXELS = 4096  # whose distances to every row are in memory at once
+_PIXELS = 4096  # queried at a time; each needs its distance to every row
 
 
 def distance_transform(

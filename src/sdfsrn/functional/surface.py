@@ -1,4 +1,4 @@
-"""How much two surfaces, solids or silhouettes agree, from matched points or from shared samples."""
+"""Agreement of two surfaces, solids or silhouettes, from matched points or from shared samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdfsrn.functional.pointcloud import Match
 def f_score(match: Match, threshold: float) -> Float[Tensor, ""]:
     """F(d) = 2 P R / (P + R), in [0, 1]; P is the share of predicted points nearer than d to a true one, R the reverse.
 
-    0 where both are. The threshold has the clouds' unit; for objects of length 1, 0.01 is the 1 % that is customary.
+    0 where both are. The threshold has the clouds' unit; for objects of length 1, 0.01 is the customary 1 %.
     Knapitsch et al. 2017; Tatarchenko et al. 2019.
     """
     precision, recall = ((distance < threshold).to(distance).mean() for distance in (match.accuracy, match.coverage))
@@ -32,13 +32,13 @@ def normal_consistency(match: Match, predicted: Float[Tensor, "n 3"], truth: Flo
 
 
 def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread places; 1 where both are empty."""
+    """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread points; 1 where both are empty."""
     union = (predicted | truth).sum()
     return torch.where(union == 0, 1.0, (predicted & truth).sum() / union.clamp(min=1))
 
 
 def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:
-    """2^power places of a box, more evenly spread than random ones (a scrambled Sobol sequence, always the same)."""
+    """2^power points of a box, more evenly spread than random ones: a scrambled Sobol sequence with a fixed seed."""
     samples: np.ndarray = low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
     return samples
 

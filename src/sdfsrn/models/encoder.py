@@ -1,4 +1,4 @@
-"""Image encoders: from a picture to a latent code."""
+"""Image encoders: from an image to a latent code."""
 
 from __future__ import annotations
 
