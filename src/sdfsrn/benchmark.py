@@ -27,14 +27,14 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
 
-Samples = dict[str, list[dict[str, float]]]  # of every variant, a dictionary of seconds each time
+Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
 
 def benchmark(config: DictConfig) -> dict[str, Any]:
-    """Measure as configured, show tables, write JSON; what was measured.
+    """Measure as configured, show tables, write JSON; returns what was measured.
 
     Raises:
-        ValueError: an unknown part or twin, or no steps.
+        ValueError: an unknown part or comparison, or no steps.
     """
     if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
@@ -67,7 +67,7 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
 
 
 def _settled_step(run: Training) -> dict[str, float]:
-    """Times of a step after one of its own kind, so that no variant pays for the memory that another gave back."""
+    """Times of a step that follows one of its own variant, so that none pays for the memory that another gave back."""
     run.step()
     return run.timed_step()
 
@@ -102,7 +102,7 @@ _PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
-    """A B A B ...: what disturbs the machine disturbs all of them."""
+    """Alternate the works, A B A B ..., so that other jobs on the machine slow all of them."""
     if warm_up:
         for work in works.values():
             work()
@@ -127,7 +127,7 @@ def _counts(run: Training, images: int) -> dict[str, Any]:
 
 
 def _in_child(nodes: Mapping[str, Any], variant: str, device: torch.device) -> dict[str, int]:
-    """Peak memory of one variant, in a fresh process that nothing else has grown."""
+    """Peak memory of one variant, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_of_steps, nodes, variant, str(device), torch.get_num_threads()).result()
 
@@ -137,7 +137,7 @@ def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
-    """How many times longer the plain twin took than we did right before it; nothing without a twin."""
+    """How many times longer the reference implementation took than ours right before it; empty without one."""
     if "plain" not in samples:
         return {}
     pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))

@@ -82,7 +82,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
 
     def surface_found(self, rendering: Any) -> Bool[Tensor, "b r"]:
         """Which rays met a surface: `train/hit` is their share of the silhouette, and none at all is a collapse."""
-        return rendering.opacity >= 0.5
+        found: Tensor = rendering.opacity >= 0.5
+        return found
 
     def setup(self, stage: str) -> None:
         """Take the preprocessing of the trainer's data."""
@@ -190,19 +191,21 @@ class SDFSRN(ShapeModel):
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
-        return self.encoder(image)
+        latent: Tensor = self.encoder(image)
+        return latent
 
     def decode(self, latent: Float[Tensor, "b l"]) -> Field:
         """The implicit functions of latent codes. Section 3.3, arXiv:2010.10505."""
         with full_precision(latent):
-            field = self.hypernetwork(latent)
+            field: Field = self.hypernetwork(latent)
         field.grid = self.protocol.grid
         return field
 
     def render(self, shape: Field, views: Views) -> March:
         """What the rays of the views meet. Eq. (9), arXiv:2010.10505."""
         with full_precision(views.uv):
-            return self.raymarcher(shape, views.camera.rays(views.uv))
+            march: March = self.raymarcher(shape, views.camera.rays(views.uv))
+        return march
 
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""

@@ -13,9 +13,18 @@ import sdfsrn
 from sdfsrn.checkpoints.legacy import modernize
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.inference import reconstruct
-from sdfsrn.runtime.configs import instantiate
+from sdfsrn.losses import (
+    FreeOccupancyLoss,
+    RayFreeLoss,
+    RaySurfaceLoss,
+    SilhouetteLoss,
+    SurfaceOccupancyLoss,
+    VisitedOccupancyLoss,
+)
+from sdfsrn.runtime.configs import describe, instantiate
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("legacy.json").read_text())
+DEPTHS = {"near": 1.2, "far": 3.8, "num_samples": 4}
 
 
 @pytest.fixture(params=RECORDED["checkpoints"])
@@ -53,3 +62,39 @@ def test_today_s_names_stay() -> None:
     config = {"model": {"_target_": "sdfsrn.SDFSRN", "a": [{"_target_": "x", "balance": 1}]}, "seed": 3}
     assert modernize(config) == config
     assert modernize({"separate": 1}) == {"separate": 1}  # no argument of an object
+
+
+def terms(occupancy: bool) -> dict[str, dict]:
+    """Nodes of a checkpoint from the time when occupancy was a flag."""
+    return {
+        "silhouette": {"_target_": "sdfsrn.losses.SilhouetteLoss", **DEPTHS, "importance": False, "occupancy": occupancy},
+        "ray_surface": {
+            "_target_": "sdfsrn.losses.RaySurfaceLoss", "margin": 0.02, "separate": True, "occupancy": occupancy,
+        },
+        "ray_free": {
+            "_target_": "sdfsrn.losses.RayFreeLoss", "margin": 0.02, "importance": False, "occupancy": occupancy,
+        },
+        "color": {"_target_": "sdfsrn.losses.ColorLoss"},
+    }  # fmt: skip
+
+
+def built(occupancy: bool) -> dict[str, dict]:
+    """The terms of the old checkpoint as they are built today, described."""
+    nodes = modernize({"model": {"losses": {"terms": terms(occupancy)}}})["model"]["losses"]["terms"]
+    return {name: describe(instantiate(node)) for name, node in nodes.items() if name != "color"}
+
+
+def test_occupancy_flags_become_classes() -> None:
+    assert built(occupancy=True) == {
+        "silhouette": describe(FreeOccupancyLoss(**DEPTHS, importance=False)),
+        "ray_surface": describe(SurfaceOccupancyLoss()),
+        "ray_free": describe(VisitedOccupancyLoss(importance=False)),
+    }
+
+
+def test_flags_that_were_off_go() -> None:
+    assert built(occupancy=False) == {
+        "silhouette": describe(SilhouetteLoss(**DEPTHS, importance=False)),
+        "ray_surface": describe(RaySurfaceLoss(margin=0.02, balance=True)),
+        "ray_free": describe(RayFreeLoss(margin=0.02, importance=False)),
+    }

@@ -15,6 +15,13 @@ ARGUMENTS = {
     "resident": "on_device",
     "packed": "memmap_dir",
 }
+OCCUPANCY: dict[
+    str, tuple[str, tuple[str, ...]]
+] = {  # losses that took `occupancy`: the class it stood for, and the arguments that it left unused
+    "sdfsrn.losses.SilhouetteLoss": ("sdfsrn.losses.FreeOccupancyLoss", ()),
+    "sdfsrn.losses.RaySurfaceLoss": ("sdfsrn.losses.SurfaceOccupancyLoss", ("margin", "balance")),
+    "sdfsrn.losses.RayFreeLoss": ("sdfsrn.losses.VisitedOccupancyLoss", ("margin",)),
+}
 SYNTHETIC = 64  # pixels of a picture where nothing is said
 
 
@@ -46,8 +53,19 @@ def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(node: Any) -> Any:
     if isinstance(node, Mapping):
-        arguments = ARGUMENTS if "_target_" in node else {}
-        return {arguments.get(key, key): _renamed(value) for key, value in node.items()}
+        arguments: Mapping[str, str] = ARGUMENTS if "_target_" in node else {}
+        return _occupancy({arguments.get(str(key), str(key)): _renamed(value) for key, value in node.items()})
     if isinstance(node, list | tuple):
         return [_renamed(value) for value in node]
     return CLASSES.get(node, node) if isinstance(node, str) else node
+
+
+def _occupancy(node: dict[str, Any]) -> dict[str, Any]:
+    """The node of a loss without the flag `occupancy`, which today is a class of its own."""
+    if node.get("_target_") not in OCCUPANCY or "occupancy" not in node:
+        return node
+    rest = {key: value for key, value in node.items() if key != "occupancy"}
+    if not node["occupancy"]:
+        return rest
+    name, unused = OCCUPANCY[node["_target_"]]
+    return {**{key: value for key, value in rest.items() if key not in unused}, "_target_": name}

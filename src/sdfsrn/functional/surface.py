@@ -1,4 +1,4 @@
-"""How much two surfaces, solids or silhouettes agree, from matched points or from shared samples."""
+"""Agreement of two surfaces, solids or silhouettes, from matched points or from shared samples."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def normal_consistency(match: Match, predicted: Float[Tensor, "n 3"], truth: Flo
 
 
 def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread places; 1 where both are empty."""
+    """|A and B| / |A or B| of two solids or silhouettes at the same, evenly spread points; 1 where both are empty."""
     union = (predicted | truth).sum()
     return torch.where(union == 0, 1.0, (predicted & truth).sum() / union.clamp(min=1))
 
 
 def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:
-    """2^power places of a box, more evenly spread than random ones (a scrambled Sobol sequence, always the same)."""
-    return low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
+    """2^power points of a box, more evenly spread than random ones: a scrambled Sobol sequence with a fixed seed."""
+    samples: np.ndarray = low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
+    return samples
 
 
 def bootstrap_interval(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Unpack
@@ -136,7 +137,7 @@ class SyntheticSource(GroundTruth):
         cameras = self._cameras(number, others)
         color, hits = render(self._shape(number), cameras, self.image_size, self.supersampling)
         image, alpha = (255 * color).round().byte().numpy(), hits.numpy().astype(np.float32) / self.supersampling**2
-        return [ImageSample(image[i], alpha[i], cameras.map(lambda matrix, i=i: matrix[i])) for i in range(len(others))]
+        return [ImageSample(image[i], alpha[i], cameras.map(operator.itemgetter(i))) for i in range(len(others))]
 
     def shape(self, index: int) -> ProceduralShape:
         """The signed distance function of a picture's object."""
