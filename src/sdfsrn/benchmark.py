@@ -26,15 +26,16 @@ from sdfsrn.cli.loading import pick_device
 from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
+from sdfsrn.runtime.threads import spinning
 
-Samples = dict[str, list[dict[str, float]]]  # of every variant, a dictionary of seconds each time
+Samples = dict[str, list[dict[str, float]]]  # seconds by part, for every repetition of every variant
 
 
 def benchmark(config: DictConfig) -> dict[str, Any]:
-    """Measure as configured, show tables, write JSON; what was measured.
+    """Measure as configured, show tables, write JSON; the content of the JSON.
 
     Raises:
-        ValueError: an unknown part or twin, or no steps.
+        ValueError: an unknown part or reference, or no steps.
     """
     if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
@@ -67,7 +68,7 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
 
 
 def _settled_step(run: Training) -> dict[str, float]:
-    """Times of a step after one of its own kind, so that no variant pays for the memory that another gave back."""
+    """Times of the second of two steps, so that no variant pays for memory that another one freed."""
     run.step()
     return run.timed_step()
 
@@ -102,7 +103,7 @@ _PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
-    """A B A B ...: what disturbs the machine disturbs all of them."""
+    """Run the variants alternately, A B A B ..., so that other load on the machine slows all of them."""
     if warm_up:
         for work in works.values():
             work()
@@ -127,7 +128,7 @@ def _counts(run: Training, images: int) -> dict[str, Any]:
 
 
 def _in_child(nodes: Mapping[str, Any], variant: str, device: torch.device) -> dict[str, int]:
-    """Peak memory of one variant, in a fresh process that nothing else has grown."""
+    """Peak memory of one variant, in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_of_steps, nodes, variant, str(device), torch.get_num_threads()).result()
 
@@ -137,7 +138,7 @@ def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
-    """How many times longer the plain twin took than we did right before it; nothing without a twin."""
+    """Time of the plain variant over ours in the same repetition; empty without a plain variant."""
     if "plain" not in samples:
         return {}
     pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))
@@ -147,11 +148,13 @@ def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
 def _machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"sdfsrn": sdfsrn.__version__, "torch": torch.__version__}
-    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), **versions}
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "openmp": spinning(), **versions}
 
 
 def _show(result: Mapping[str, Any]) -> None:
     console = Console()
+    settings = ", ".join(f"{name}={value}" for name, value in result["openmp"].items()) or "idle threads spin by default"
+    console.print(f"{result['threads']} threads, {settings}")
     if result["part"] == "data":
         for name, rate in result["pictures_per_second"].items():
             console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")

@@ -13,7 +13,7 @@ ARGUMENTS = {
     "resident": "on_device",
     "packed": "memmap_dir",
 }
-SYNTHETIC = 64  # pixels of a picture where nothing is said
+DEFAULT_SIZE = 64  # pixels of a picture where the data module has no such argument
 
 
 def modernize(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,10 +25,10 @@ def modernize(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
-    """How the pictures of a data set were made, by the arguments of its data module."""
+    """The node of a `Preprocessing`, from the arguments of a data module."""
     shapes = data.get("shapes") or {}
     return {
-        "image_size": data.get("image_size", shapes.get("image_size", SYNTHETIC)),
+        "image_size": data.get("image_size", shapes.get("image_size", DEFAULT_SIZE)),
         "background": data.get("background", 1.0),
         "crop": data.get("crop"),
     }
