@@ -53,6 +53,7 @@ def test_step_is_compared_with_its_reference_implementation(tmp_path: pathlib.Pa
         assert values["images_per_second"] == pytest.approx(2 / seconds["step"])
     shown = capsys.readouterr().out
     assert "plain / sdfsrn" in shown
+    assert f"{result['threads']} threads, " in shown
     assert "lower than plain" in shown
 
 
@@ -64,11 +65,18 @@ def test_evaluation_measures_the_same_as_its_reference_implementation(tmp_path: 
     assert ours == pytest.approx(plain, rel=0.1)
 
 
-def test_deliveries_are_measured(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_deliveries_are_measured(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "123")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     rates = benchmark(tiny(tmp_path, "part=data", "data.jitter=true", "data.scale_jitter=0.2"))["pictures_per_second"]
     assert list(rates) == ["draws", "batches", "pictures"]
     assert all(rate["low"] > 0 for rate in rates.values())
-    assert capsys.readouterr().out.count("pictures/s") == 3
+    shown = capsys.readouterr().out
+    assert shown.count("pictures/s") == 3
+    assert "threads, GOMP_SPINCOUNT=123\n" in shown
+    assert json.loads((tmp_path / "benchmark.json").read_text())["openmp"] == {"GOMP_SPINCOUNT": "123"}
 
 
 @pytest.mark.parametrize("wrong", ["part=none", "compare=other", "steps=0"])

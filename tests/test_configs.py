@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import types
 
@@ -114,6 +115,27 @@ def difference(experiment: str, other: str) -> dict[str, tuple[object, object]]:
     )
     keys = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     return {key: (first.get(key), second.get(key)) for key in keys}
+
+
+def test_validation_is_the_protocol_on_a_coarser_grid() -> None:
+    for experiment in EXPERIMENTS:
+        config = composed(f"experiment={experiment}", "++data.root=x", "protocol.alignment=yaw")
+        validation, protocol = (instantiate(node) for node in (config.model.validation, config.protocol))
+        finer = {name: getattr(protocol, name) for name in ("resolution", "num_points", "num_truth")}
+        assert dataclasses.replace(validation, **finer) == protocol
+
+
+def test_the_category_and_the_cameras_of_an_experiment_reach_the_built_in_data() -> None:
+    def shapes(*overrides: str) -> tuple[str, str]:
+        config = composed(*overrides)
+        return config.data.shapes.category, config.data.shapes.projection
+
+    assert shapes() == ("chair", "perspective")
+    assert shapes("data.shapes.category=airplane") == ("airplane", "perspective")
+    assert shapes("experiment=pascal_car", "data=synthetic") == ("car", "orthographic")
+    assert shapes("experiment=shapenet_airplane", "data=synthetic") == ("airplane", "perspective")
+    assert composed("experiment=shapenet_car", "data.root=x", "data.category=04379243").data.category == "04379243"
+    assert composed("data=shapenet", "data.root=x", name="evaluate").data.category == "airplane"
 
 
 def test_ablations_change_one_thing() -> None:

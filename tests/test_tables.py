@@ -30,7 +30,7 @@ ITERATIONS = {1: {100_000, 200_000}, 2: {50_000}, 3: {200_000}, 4: {30_000}}
 OWN = """
 title: mine, 100 % & more
 headings: [method]
-builtin: [data=synthetic, ~data.category, data.num_objects=6, data.shapes.views_per_object=2]
+builtin: [data=synthetic, data.num_objects=6, data.shapes.views_per_object=2]
 rows:
   - {label: [a rival], published: [0.1, 0.2]}
   - {label: [broken], published: [0.3, 0.4], name: broken, experiment: mine, overrides: [ckpt_path=missing.ckpt]}
@@ -118,6 +118,7 @@ def test_smoke_rows_are_on_the_built_in_data_of_the_same_kind(number: int) -> No
         (["table=4", "data.root=/nowhere"], "/nowhere"),
         (["table=6"], "1, 2, 3, 4"),
         (["table=3", "budget=smoke", "rows=[full]"], "ablation_occupancy.*got full"),
+        (["table=3", "budget=smoke", "rows=full"], "ablation_occupancy.*got full"),
         (["table=3", "budget=smoke", "format=[html]"], "markdown, csv, latex, got html"),
         (["table=3", "budget=smoke", "overrides=['trainer.nonsense=1']"], "ablation_occupancy.*nonsense"),
     ],
@@ -202,6 +203,24 @@ def test_a_whole_table_in_minutes(number: int, tmp_path: pathlib.Path, monkeypat
     assert all(None not in line.measured for line in ours)
     assert {line.iterations for line in ours} == {4}
     assert {line.note for line in ours} == {""}
+
+
+@pytest.mark.slow
+def test_a_launcher_runs_each_row_as_a_job_of_its_own(
+    first_call: tuple[pathlib.Path, subprocess.CompletedProcess],
+) -> None:
+    """Also the row that needs another one's checkpoint: with that at hand."""
+    folder, _ = first_call
+    result = call(folder, "-m", "rows=broken,whole", "launcher=joblib", "hydra.run.dir=launched")
+    assert result.returncode == 1
+    assert "Job 0 failed: 1 of 1 rows failed" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert (folder / "launched" / "whole" / "test" / "summary.json").is_file()
+    assert (folder / "launched" / "broken" / "run.log").is_file()
+    assert call(folder, "run=false", "hydra.run.dir=launched").returncode == 0
+    with (folder / "launched" / "table_mine.csv").open() as file:
+        measured = {row["method"]: row["measured accuracy x10"] != "" for row in csv.DictReader(file)}
+    assert measured == {"a rival": False, "broken": False, "whole": True, "orphan": False}
 
 
 def test_collecting_runs_nothing_and_needs_no_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

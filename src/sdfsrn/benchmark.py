@@ -26,6 +26,7 @@ from sdfsrn.cli.loading import pick_device
 from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
+from sdfsrn.runtime.threads import spinning
 
 Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
@@ -147,11 +148,13 @@ def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
 def _machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"sdfsrn": sdfsrn.__version__, "torch": torch.__version__}
-    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), **versions}
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "openmp": spinning(), **versions}
 
 
 def _show(result: Mapping[str, Any]) -> None:
     console = Console()
+    settings = ", ".join(f"{name}={value}" for name, value in result["openmp"].items()) or "idle threads spin by default"
+    console.print(f"{result['threads']} threads, {settings}")
     if result["part"] == "data":
         for name, rate in result["pictures_per_second"].items():
             console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")

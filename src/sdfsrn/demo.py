@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CROP = 1.3  # around objects, where no example tells
+CROP = 1.3  # side around objects, where there is no example
 FRONT = (-60, 65, None)  # where the viewer's camera starts, in degrees: objects face -z
 WHITE = (1.0, 1.0, 1.0, 1.0)
 SHOWN = 192  # pixels that the network's input is enlarged to
-READY = "#picture .image-container:not(:has(.toolbar-wrap)) { visibility: hidden }"  # until then it loses what is dropped
+READY = "#picture .image-container:not(:has(.toolbar-wrap)) { visibility: hidden }"  # until it accepts dropped files
 INTRODUCTION = """# From one picture to a mesh
 Drop a picture or choose an example. The model needs to know where the object is: a transparent background says so; otherwise
 paint over the object with the brush (or draw its outline, which is filled), or give a mask."""
@@ -52,7 +52,7 @@ NO_MASK = (
 
 @dataclasses.dataclass(frozen=True)
 class Reconstructor:
-    """What answers the page: a model, and how its surfaces are extracted.
+    """Answers the page's requests with a model's meshes.
 
     Args:
         model: in evaluation mode.
@@ -67,9 +67,12 @@ class Reconstructor:
     def __call__(
         self, image: Image.Image, mask: Image.Image, resolution: int, crop: float | None
     ) -> tuple[pathlib.Path, UInt8[np.ndarray, "h w 3"], str]:
-        """The GLB file, the picture that the network saw, and a line about the mesh; errors as `sdfsrn.reconstruct`.
+        """The GLB file, the network's input as a picture, and a line about the mesh.
 
-        `resolution` counts grid intervals along an axis. Raises ValueError for a picture without surface.
+        `resolution` counts grid intervals per axis.
+
+        Raises:
+            ValueError: no surface, or as in `sdfsrn.reconstruct`.
         """
         start = time.perf_counter()
         grid = dataclasses.replace(self.grid, resolution=int(resolution), dense=False)
@@ -84,13 +87,13 @@ class Reconstructor:
 
 
 def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Image | None = None) -> Image.Image:
-    """Where the object is: as `mask` says, else the strokes (RGBA) and what they enclose, else the picture's transparency.
+    """The object's mask: `mask` if given, else the strokes (RGBA) with their inside, else the picture's alpha channel.
 
     Returns:
         "L", of the picture's size, bright where the object is.
 
     Raises:
-        ValueError: none of them says anything; a mask that is empty, or of another shape than the picture.
+        ValueError: none of the three; a mask that is empty, or of another shape than the picture.
     """
     if mask is not None:
         ratios = [picture.width / picture.height for picture in (mask, image)]
@@ -114,9 +117,9 @@ def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Imag
 
 
 def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) -> list[pathlib.Path]:
-    """Pictures of the test split that a checkpoint's configuration names, spread over it, as PNG with alpha.
+    """Write pictures of a checkpoint's test split, evenly spaced in it, as PNG with alpha; their paths.
 
-    None, and a line in the log, where that data is not on this computer.
+    The list is empty, with a line in the log, where that data is not on this computer.
     """
     if count < 1 or "data" not in trained:
         return []

@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 def prepare(config: DictConfig) -> dict[str, Any]:
-    """Prepare as configured; the report, which is also shown and written to `report.json`, beside a contact sheet a split.
+    """Prepare as configured; the report, which is also shown and written to `report.json` beside one contact sheet per split.
 
     Raises:
-        ValueError: settings that don't go together; splits that cannot be used, after everything else has been written.
+        ValueError: settings that don't go together; after everything else is written, splits or pictures that cannot be used.
     """
     seed_everything(0)
     output = pathlib.Path(config.paths.output)
@@ -63,7 +63,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], splits: list[str]) -> None:
-    """The report as a table: counts, and faults with the first few offenders."""
+    """Print the report as a table: counts, and faults with the first few names."""
     table = Table("split", "pictures", "with truth", "truth beside the silhouette", "to look at", title="Data set")
     for split in splits:
         part = report[split]

@@ -12,6 +12,8 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
@@ -24,9 +26,19 @@ from sdfsrn.cli.command import command, print_config
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.loggers import WandbRun
-from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.configs import flatten, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
+
+WARNINGS = (  # patterns of warnings that ask for nothing a user could do
+    "The '.*_dataloader' does not have many workers",
+    ".*LeafSpec.*",
+    r"It is recommended to use `self.log\('val/",  # the metrics synchronise themselves
+    "You're resuming from a checkpoint that ended before the epoch ended",  # batches are functions of the step
+    "Checkpoint directory .* exists and is not empty",
+    "The ``compute`` method of metric ChamferDistance",  # without ground truth there is nothing to measure
+)
+NOTICES = ("For seamless cloud", "`weights_only` was not set")  # in Lightning's log
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +46,13 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig) -> float | None:
     """Train as configured, evaluate the best checkpoint; the best value of `optimized_metric`, for sweeps.
 
-    In a folder that holds a part of the same run, go on with it; a finished one is left as it is.
+    A folder with a part of the same run is continued; a finished run is left as it is.
+
+    Raises:
+        ValueError: `data` without an experiment for it, or a folder with another run.
     """
-    _quiet()
+    _check_experiment()
+    _hide_warnings()
     folder = pathlib.Path(config.paths.output)
     path = _start(config, folder)
     if path is not None and (done := result(folder, plain(config))):
@@ -70,15 +86,28 @@ def train(config: DictConfig) -> float | None:
     return value
 
 
+def _check_experiment() -> None:
+    """Raise ValueError where `data` was chosen without an experiment: the default's networks are for its own data only."""
+    if not HydraConfig.initialized():
+        return
+    chosen, given = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
+    if chosen["data"] != "synthetic" and not any(override.lstrip("+~").startswith("experiment") for override in given):
+        known = GlobalHydra.instance().config_loader().get_group_options("experiment")
+        raise ValueError(
+            f"Expected experiment=... with data={chosen['data']}: one of {', '.join(known)}; the default, "
+            f"{chosen['experiment']}, has small networks for data=synthetic."
+        )
+
+
 def _start(config: DictConfig, folder: pathlib.Path) -> str | None:
-    """The checkpoint to go on from: the one that is named, or this run's own."""
+    """The checkpoint to continue from: `ckpt_path`, or else the last one in this run's folder."""
     if config.ckpt_path is not None:
         return find_checkpoint(config.ckpt_path, config.paths.root, folder)
     return unfinished(folder, plain(config))
 
 
 def _test(config: DictConfig, model: ShapeModel, trainer: pl.Trainer, path: str) -> None:
-    """Measure the weights in a checkpoint, the model's own without a path, on the test split; logs the means as `test/`."""
+    """Evaluate a checkpoint, without a path the present weights, on the test split; log the means as `test/<metric>`."""
     if path:
         load_weights(model, read_checkpoint(path), path)
     log.info("Evaluating %s", path or "the last weights")
@@ -101,10 +130,9 @@ def _test(config: DictConfig, model: ShapeModel, trainer: pl.Trainer, path: str)
 
 
 def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig:
-    """The configuration, its loggers told where the run starts.
+    """The configuration with the first step of the loggers and the id of the W&B run.
 
-    The W&B run is named: as it is given, as the run that is resumed, or anew. In the configuration the id travels in the
-    checkpoint.
+    The id is the configured one, that of the resumed run, or a new one; it is stored with the configuration in checkpoints.
     """
     config, step = copy.deepcopy(config), (resumed or {}).get("global_step", 0)
     for name, key in (("csv", "first_step"), ("tensorboard", "purge_step")):
@@ -112,25 +140,18 @@ def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig
             OmegaConf.update(config, f"logger.{name}.{key}", step, force_add=True)
     wandb = config.logger.get("wandb")
     if wandb is not None and wandb.get("id") is None:
-        before = str((((resumed or {}).get("config", {}).get("logger") or {}).get("wandb") or {}).get("id"))
-        known = before != "None" and re.fullmatch(r"[\w-]+", before)  # and no interpolation that a stranger wrote there
-        OmegaConf.update(config, "logger.wandb.id", before if known else secrets.token_hex(4), force_add=True)
+        before = None if resumed is None else flatten(resumed["config"]).get("logger.wandb.id")
+        known = before is not None and re.fullmatch(r"[\w-]+", str(before))  # an interpolation is not taken over
+        OmegaConf.update(config, "logger.wandb.id", str(before) if known else secrets.token_hex(4), force_add=True)
     return config
 
 
-def _quiet() -> None:
-    """Keep advertisements, and warnings that no user of this program can act on, off the screen."""
-    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", r"It is recommended to use `self.log\('val/")  # the metrics are synchronised themselves
-    warnings.filterwarnings(
-        "ignore", "You're resuming from a checkpoint that ended before the epoch ended"
-    )  # exact all the same
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    warnings.filterwarnings("ignore", "The ``compute`` method of metric ChamferDistance")  # no truth, nothing to measure
+def _hide_warnings() -> None:
+    """Keep WARNINGS and NOTICES off the screen."""
+    for pattern in WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    noise = ("For seamless cloud", "`weights_only` was not set")
-    rank_zero.addFilter(lambda record: not any(text in record.getMessage() for text in noise))
+    rank_zero.addFilter(lambda record: not record.getMessage().startswith(NOTICES))
 
 
 main = command("train")(train)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from sdfsrn import train as train_command
 from sdfsrn.checkpoints.loading import load, read_checkpoint
 from sdfsrn.cli.command import command, user_message
 from sdfsrn.runtime.configs import instantiate
@@ -83,6 +84,47 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(
         command("train")(done.append)()
     assert str(end.value.code).startswith(f"error: Could not write to the folder {key}={folder}: ")
     assert not done
+
+
+@pytest.mark.parametrize(("name", "given"), [("train", []), ("tables", ["table=3"])])
+def test_a_launcher_without_a_sweep_is_not_passed_over(
+    name: str, given: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "launcher=joblib", f"hydra.run.dir={tmp_path}", *given])
+    done: list[object] = []
+    with pytest.raises(SystemExit) as end:
+        command(name)(done.append)()
+    assert str(end.value.code).startswith("error: Expected -m with launcher=joblib")
+    assert not done
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (["data=folder", "data.root=x"], True),
+        (["data=folder", "data.root=x", "experiment=null"], False),
+        (["data=folder", "data.root=x", "experiment=quickstart"], False),
+        (["experiment=folder", "data.root=x"], False),
+        (["data=synthetic"], False),
+        ([], False),
+    ],
+)
+def test_other_data_is_not_trained_with_the_quickstarts_networks_by_accident(
+    given: list[str], refused: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}", *given])
+
+    def stop() -> None:
+        raise ValueError("training begins")
+
+    monkeypatch.setattr(train_command, "_hide_warnings", stop)
+    with pytest.raises(SystemExit) as end:
+        train_command.main()
+    if refused:
+        assert str(end.value.code).startswith("error: Expected experiment=... with data=folder: one of ")
+        assert "shapenet_chair" in str(end.value.code)
+    else:
+        assert end.value.code == "error: training begins"
 
 
 @pytest.mark.parametrize("key", ["data.root", "data"])

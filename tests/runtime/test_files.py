@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from sdfsrn.runtime.files import remove_partial, write_atomically
+from sdfsrn.runtime.files import remove_partial, replacing, write_atomically
 
 
 def test_what_cannot_be_written_is_named_and_leaves_what_was_there(
@@ -30,6 +30,23 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Could not write .*/file/result.json: (Not a directory|File exists)"):
         write_atomically(tmp_path / "file" / "result.json", b"")
+
+
+def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder" / "file"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_only_what_a_killed_process_left_is_removed(tmp_path: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of the released code (github.com/chenhsuanlin/signed-distance-SRN): their weights in our modules."""
+"""Checkpoints of the released code (github.com/chenhsuanlin/signed-distance-SRN) as models of this package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sdfsrn.models import FieldConfig
 from sdfsrn.system import SDFSRN
 
-_DEFAULTS = {  # of the released ShapeNet configuration, for what the weights don't tell
+_DEFAULTS = {  # the released ShapeNet configuration, for settings that have no weights
     "srn_steps": 10,
     "bisection_steps": 10,
     "init_depth": 2.0,
@@ -32,8 +32,8 @@ def load_authors_checkpoint(path: str | pathlib.Path, settings: Mapping[str, Any
 
     Args:
         path: checkpoint of the released code, `{"graph": state_dict, ...}`; read with `weights_only=True`.
-        settings: the options it was trained with, in the authors' names, as a mapping or a JSON file; what is missing is
-            taken from the weights' shapes, or else is the authors' ShapeNet setting.
+        settings: the options of the training in the authors' names, a mapping or a JSON file. Missing ones follow from the
+            shapes of the weights, else are those of the authors' ShapeNet experiment.
 
     Raises:
         ValueError: a file that is no such checkpoint, or settings at odds with its weights.
@@ -51,7 +51,7 @@ def load_authors_checkpoint(path: str | pathlib.Path, settings: Mapping[str, Any
 
 
 def _model_config(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's configuration, as `configs/model` would have it, so that it can travel in checkpoints."""
+    """The model's configuration node, as in `configs/model`, for checkpoints."""
     options = {**_DEFAULTS, **settings}
     hypernetwork = _hypernetwork_config(weights, settings)
     return {
@@ -149,7 +149,7 @@ def _losses_config(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rename(weights: Mapping[str, Tensor], field: FieldConfig) -> dict[str, Tensor]:
-    """Their state dict under our names, with the rows of predicted layers in our order of channels."""
+    """Their state dict under this package's names, rows of predicted layers in this package's order of channels."""
     heads = {"generator.hyper_level.0": field.depth, "generator.hyper_rgb.0": field.depth + 1}
     renamed = {}
     for name, value in weights.items():
@@ -172,7 +172,10 @@ def _rename(weights: Mapping[str, Tensor], field: FieldConfig) -> dict[str, Tens
 
 
 def _row_order(inputs: int, field: FieldConfig) -> Tensor:
-    """Their row for each of ours: bias, features, x, cos x, sin x, cos 2x ...; theirs are sines then cosines, axis by axis."""
+    """Index of their row for each of this package's: bias, features, x, cos x, sin x, cos 2x, sin 2x ...
+
+    Theirs: bias, features, for each axis the sines and then the cosines of all frequencies, and last x.
+    """
     features = inputs - field.encoding_width if inputs != field.encoding_width else 0
     waves = torch.arange(6 * field.num_frequencies).view(3, 2, field.num_frequencies)  # axis, sin or cos, frequency
     ours = waves.flip(1).permute(2, 1, 0).flatten()

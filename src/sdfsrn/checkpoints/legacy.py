@@ -15,14 +15,13 @@ ARGUMENTS = {
     "resident": "on_device",
     "packed": "memmap_dir",
 }
-OCCUPANCY: dict[
-    str, tuple[str, tuple[str, ...]]
-] = {  # losses that took `occupancy`: the class it stood for, and the arguments that it left unused
+# Losses that took `occupancy`: the class it stood for, and the arguments that it left unused.
+OCCUPANCY: dict[str, tuple[str, tuple[str, ...]]] = {
     "sdfsrn.losses.SilhouetteLoss": ("sdfsrn.losses.FreeOccupancyLoss", ()),
     "sdfsrn.losses.RaySurfaceLoss": ("sdfsrn.losses.SurfaceOccupancyLoss", ("margin", "balance")),
     "sdfsrn.losses.RayFreeLoss": ("sdfsrn.losses.VisitedOccupancyLoss", ("margin",)),
 }
-SYNTHETIC = 64  # pixels of a picture where nothing is said
+DEFAULT_SIZE = 64  # pixels of a picture where the data module has no such argument
 
 
 def modernize(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,21 +33,12 @@ def modernize(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
-    """How the pictures of a data set were made, by the arguments of its data module."""
-    shapes = data.get("shapes") or {}
-    if "Pascal3DDataModule" in str(data.get("_target_")):
+    """The node of a `Preprocessing`, from the arguments of a data module."""
+    size = data.get("image_size", (data.get("shapes") or {}).get("image_size", DEFAULT_SIZE))
+    crop, crop_side = data.get("crop"), "longer"
+    if str(data.get("_target_")).endswith(".Pascal3DDataModule"):
         crop, crop_side = CROPS.get(data.get("category", ""), CROP)
-        return {
-            "image_size": data.get("image_size", SYNTHETIC),
-            "background": data.get("background", 1.0),
-            "crop": crop,
-            "crop_side": crop_side,
-        }
-    return {
-        "image_size": data.get("image_size", shapes.get("image_size", SYNTHETIC)),
-        "background": data.get("background", 1.0),
-        "crop": data.get("crop"),
-    }
+    return {"image_size": size, "background": data.get("background", 1.0), "crop": crop, "crop_side": crop_side}
 
 
 def _renamed(node: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Models from checkpoints, without executing anything that a file says."""
+"""Models from checkpoints, without executing anything from the file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sdfsrn.system import ShapeModel
 
 
 def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeModel | None = None) -> ShapeModel:
-    """A trained model in evaluation mode, with its protocol, preprocessing and configuration; nothing in the file is executed.
+    """A trained model in evaluation mode, with its protocol, preprocessing and configuration.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint; read without executing anything from it.
         trusted: modules of yours whose classes the file may name, beside this package's and those in the environment
             variable SDFSRN_TRUSTED (separated by commas).
-        model: takes the weights, where the file does not say how to build one.
+        model: receives the weights of a file that has no configuration of a model.
 
     Raises:
         ValueError: a file that is no checkpoint of this package, or of another architecture.
@@ -42,7 +42,7 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
 
 
 def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
-    """Give a model the configuration it is trained with, and the protocol and preprocessing therein."""
+    """Set a model's configuration, and its protocol and preprocessing from it."""
     model.config = dict(config)
     if "protocol" in config:
         model.protocol = instantiate({"_target_": "sdfsrn.EvaluationProtocol", **config["protocol"]})
@@ -51,7 +51,7 @@ def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
 
 
 def _without_downloads(model: dict[str, Any]) -> dict[str, Any]:
-    """The node without weights that its encoder would start from: the checkpoint has better ones."""
+    """The node without its encoder's initial weights, which the checkpoint replaces."""
     encoder = model.get("encoder")
     return {**model, "encoder": {**encoder, "weights": None}} if isinstance(encoder, dict) and "weights" in encoder else model
 

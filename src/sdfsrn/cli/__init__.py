@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Parts of the commands."""
 
 from sdfsrn.cli.command import OutputFolder
 from sdfsrn.cli.sweeps import Study

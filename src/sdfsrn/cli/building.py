@@ -1,4 +1,4 @@
-"""From a configuration to a model, its data and a trainer."""
+"""Models, data and trainers from configurations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Experiment(NamedTuple):
-    """All that `trainer.fit(model, datamodule=datamodule)` takes."""
+    """Objects for `trainer.fit(model, datamodule=datamodule)`."""
 
     model: ShapeModel
     datamodule: ViewsDataModule
@@ -67,18 +67,18 @@ def build_model(config: DictConfig) -> ShapeModel:
 
 
 def build_trainer(config: DictConfig) -> pl.Trainer:
-    """The trainer with its callbacks and loggers, which get the configuration and the commit."""
+    """The trainer with its callbacks and loggers; the loggers get the configuration and the commit."""
     callbacks = [instantiate(node) for node in config.callbacks.values() if node is not None]
     if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
         log.warning(
-            "Nothing is kept of this run if it is cut off. 'callbacks=[default,NAME]' adds to the callbacks that keep it."
+            "An interrupted run cannot be resumed without LastCheckpoint. 'callbacks=[default,NAME]' adds to the default ones."
         )
     loggers: list[Logger] = [instantiate(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
         logger.log_hyperparams(plain(config) | _git_state())
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` does, and saves what it goes on from
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` saves, then requeues
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, plugins=plugins)
 
 
@@ -88,7 +88,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, Any]:
-    """The working folder's commit, and whether followed files differ from it; nothing without git or outside a checkout."""
+    """The working folder's commit, and whether tracked files differ from it; empty without git or outside a checkout."""
     try:
         commit, changes = (
             subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=20).stdout.strip()

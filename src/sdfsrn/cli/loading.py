@@ -1,4 +1,4 @@
-"""What commands take from their configuration: the model, the evaluation protocol, the device."""
+"""The model, the evaluation protocol and the device of a command, from its configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdfsrn.system import ShapeModel
 
 
 def load_model(config: DictConfig) -> ShapeModel:
-    """The model that `ckpt_path` or `authors_checkpoint` names, in evaluation mode, on the device that is asked for.
+    """The model of `ckpt_path` or `authors_checkpoint`, in evaluation mode, on the device of `accelerator`.
 
     Raises:
         ValueError: neither or both given, or a file that is no checkpoint of this package.
@@ -39,7 +39,7 @@ def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> 
 
 
 def pick_device(accelerator: str) -> torch.device:
-    """`auto`: a GPU if there is one, Apple's included."""
+    """The device of a Lightning accelerator; `auto` is a GPU, Apple's included, if there is one, else the CPU."""
     if accelerator != "auto":
         return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What Hydra's Optuna sweeper lacks, see `configs/hparams_search/optuna.yaml`."""
+"""Resuming and exit status for Hydra's Optuna sweeper, see `configs/hparams_search/optuna.yaml`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class Study(Callback):
-    """Goes on with a study where it was left: `n_trials` counts those with a value, of all calls together.
+    """Continues a stored study: `n_trials` counts the trials with a value in all calls together.
 
-    The runs of a call are in `from_<its first trial>/`. The exit status of a sweep in which trials failed is 1.
+    The runs of a call are in `from_<its first trial>/`. A sweep with failed trials has the exit status 1.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the sweep's folder, where the study is stored; ask for the trials that are missing."""
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # the database's, which announces its parts
+        """Make the sweep's folder, where the study is stored; reduce `n_trials` to the missing ones."""
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # lists the parts of the database otherwise
         pathlib.Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         states = self._states(config)
         self._before, done = len(states), states.count("COMPLETE")
@@ -34,19 +34,19 @@ class Study(Callback):
             config.hydra.overrides.hydra.append(f"hydra.sweep.subdir=from_{self._before}/${{hydra.job.num}}")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Let a trial whose value is NaN fail; the sweeper would end with it."""
+        """Turn a trial with the value NaN into a failed one, since NaN would end the sweep."""
         if job_return.status == JobStatus.COMPLETED and math.isnan(job_return.return_value or 0):
             log.error("Job %s failed: its value is NaN", config.hydra.job.num)
             job_return.status, job_return.return_value = JobStatus.FAILED, ValueError("its value is NaN")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Tell of failed trials."""
+        """End with an error if trials failed."""
         states = self._states(config)[self._before :]
         if failed := states.count("FAIL"):
             raise SystemExit(f"error: {failed} of {len(states)} trials failed; see their logs in {config.hydra.sweep.dir}")
 
     def _states(self, config: DictConfig) -> list[str]:
-        """Of all trials so far."""
+        """The states of all trials so far."""
         import optuna
 
         sweeper = config.hydra.sweeper
@@ -58,7 +58,7 @@ class Study(Callback):
 
 
 def _direction(config: DictConfig) -> str:
-    """The better way for `optimized_metric`: that of the checkpoint it picks; less, if it picks none."""
+    """The direction that improves `optimized_metric`: that of `callbacks.best` if it monitors it, else minimize."""
     best = config.callbacks.get("best")
     more = best is not None and best.monitor == config.optimized_metric and best.mode == "max"
     return "maximize" if more else "minimize"

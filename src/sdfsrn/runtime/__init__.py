@@ -1,1 +1,1 @@
-"""Files, signals, seeds, parallel jobs, and the package's configurations."""
+"""Files, signals, seeds, threads, parallel jobs, and the package's configurations."""

@@ -1,4 +1,4 @@
-"""Random numbers as functions of the run's seed and of what they are for."""
+"""Random numbers as functions of the run's seed and of their purpose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-ORDER, _SAMPLE, _STEP = range(3)  # what random numbers are for
+ORDER, _SAMPLE, _STEP = range(3)  # purposes of random numbers
 
 
 def seed_everything(seed: int) -> None:
@@ -17,12 +17,12 @@ def seed_everything(seed: int) -> None:
 
 
 def sample_generator(seed: int, number: int) -> torch.Generator:
-    """The random numbers of a run's `number`-th sample."""
+    """A generator of the random numbers of a run's `number`-th sample."""
     return generator(seed, _SAMPLE, number)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Give torch, on all devices, the random numbers of a process at a step."""
+    """Seed torch, on all devices, for a step of one process."""
     torch.manual_seed(mixed_seed(seed, _STEP, step, rank))
 
 
@@ -32,10 +32,10 @@ def run_seed() -> int:
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed made of several numbers, by NumPy's `SeedSequence`."""
+    """One seed from several numbers, by NumPy's `SeedSequence`."""
     return int(np.random.SeedSequence([len(numbers), *numbers]).generate_state(1, np.uint64)[0])
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """Random numbers on the CPU that depend on these numbers only."""
+    """A generator on the CPU that depends on these numbers only."""
     return torch.Generator().manual_seed(mixed_seed(*numbers))

@@ -1,4 +1,4 @@
-"""Leaving when somebody wants the machine: at once, where there is nothing to save, and back into SLURM's queue."""
+"""Signals: ending a program at once where there is nothing to save, and requeueing its SLURM job."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def exit_on_signal() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGUSR1 end the program without a traceback, with the signal's exit status (128 + its number).
+    """End the program on Ctrl-C, SIGTERM or SIGUSR1, without a traceback, with exit status 128 + the signal's number.
 
-    SIGUSR1 also puts a SLURM job back into the queue. A second signal does what it would have done without us. Signals that
-    somebody listens to stay theirs: submitit's, and, while there are weights to save, `sdfsrn.callbacks.LastCheckpoint`'s.
+    SIGUSR1 also requeues a SLURM job. A second signal has its default effect. Handlers that are installed already stay, such
+    as submitit's; `sdfsrn.callbacks.LastCheckpoint` installs its own while there are weights to save.
     """
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     ours = threading.current_thread() is threading.main_thread()
@@ -49,9 +49,9 @@ def exit_on_signal() -> Iterator[None]:
 
 
 def ignore_signals(worker: int = 0) -> None:
-    """Let a loader's worker ignore_signals the signals that its whole process group gets: the step that runs still needs it.
+    """Make a loader's worker ignore signals to its process group, since the running step still needs the worker.
 
-    SIGTERM may also come from a program that ends, and works after a while.
+    SIGTERM, which a program that ends may send, takes effect after GRACE seconds.
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -59,7 +59,7 @@ def ignore_signals(worker: int = 0) -> None:
 
 
 def requeue() -> None:
-    """Put this process's SLURM job, if it is one, back into the queue; of a job's many processes the first one does."""
+    """Requeue this process's SLURM job, if it belongs to one and is its first process."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
     if os.environ.get("SLURM_PROCID", "0") != "0" or not re.fullmatch(r"[0-9_]+", job):
