@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import trimesh
 
 from sdfsrn.data.source import ImageSample
+from sdfsrn.evaluation.measuring import TrueShape
 from sdfsrn.functional import primitives
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, pixel_centers
+from sdfsrn.meshes.geometry import sample_surface
 
 CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
 DOUBLE = {"dtype": torch.double}
@@ -71,6 +74,27 @@ def disc(kind: type, size: int, radius: float, at: tuple[float, float]) -> Image
     alpha = F.avg_pool2d(fine, 8)[0, 0].float().numpy()
     image = np.where(alpha[..., None] > 0, [200, 100, 50], 7).astype(np.uint8)
     return ImageSample(image, alpha, kind(torch.eye(3, 4), torch.eye(3)))
+
+
+def ball(radius: float) -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(subdivisions=4, radius=radius)
+
+
+def wedge() -> trimesh.Trimesh:
+    """A solid without any symmetry."""
+    vertices = np.array([[0, 0, 0], [0.9, 0, 0], [0.1, 0.5, 0], [0.2, 0.1, 0.35]]) - [0.3, 0.15, 0.1]
+    return trimesh.convex.convex_hull(vertices)
+
+
+def surface_points(mesh: trimesh.Trimesh, count: int, seed: int = 1) -> torch.Tensor:
+    return torch.from_numpy(sample_surface(mesh, count, seed)[0]).float()
+
+
+def points_only(points: torch.Tensor) -> TrueShape:
+    """An object of which only points are known, and a view of nothing."""
+    camera = PerspectiveCamera(torch.eye(3, 4), torch.eye(3))
+    blank = ImageSample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), camera)
+    return TrueShape(points, torch.zeros(0, 3), lambda _: None, [blank])
 
 
 class Memory:

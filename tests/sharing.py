@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_map
 
 from sdfsrn import SDFSRN
 from sdfsrn.callbacks import SpherePretraining
-from sdfsrn.data import collate_views
 from sdfsrn.models import Field
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import March, Views
@@ -120,7 +119,7 @@ def gradients(folder: pathlib.Path, rank: int, processes: int) -> Iterator[tuple
         config = configured(folder, *overrides)
         dataset = instantiate(config.data).dataset("train")
         torch.manual_seed(2)
-        views = tree_map(to_double, collate_views([dataset[i] for i in range(TOGETHER)]))
+        views = tree_map(to_double, dataset.views(range(TOGETHER)))
         views.inside[: TOGETHER // 2] = True
         mine = tree_map(lambda tensor: tensor.chunk(processes)[rank % processes], views)
         step = Step(drawn(config).double().eval())

@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing import event_accumulator
 import sdfsrn
 from sdfsrn.cli.command import check_choices, user_message
 from sdfsrn.evaluation.previews import HEADINGS
+from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.models import Field
@@ -175,7 +176,7 @@ def test_evaluate_measures_the_rest_and_its_exit_code_tells(
     assert [summary[name] for name in ("objects", "measured", "failures", "without_truth", "unreadable")] == [5, 2, 0, 1, 2]
     assert summary["before_optimization"]["metrics"]["accuracy"]["count"] == 2
     assert summary["metrics"]["silhouette_iou"]["count"] == 3
-    assert list(summary["baselines"]) == ["untrained sphere", "best constant shape", "visual hull"]
+    assert list(summary["references"]) == ["untrained sphere", "best constant shape", "visual hull"]
     assert len(list((tmp_path / "run" / "meshes").iterdir())) == len(list((tmp_path / "run" / "pictures").iterdir())) == 3
 
 
@@ -190,7 +191,7 @@ def test_pictures_and_meshes_are_of_the_same_optimized_field(trained: pathlib.Pa
 
     protocol = sdfsrn.EvaluationProtocol(resolution=16, num_points=100)
     for name, refine in {"initial": None, "optimized": far_away}.items():
-        summary = evaluate(model, source, protocol, tmp_path / name, limit=1, refine=refine)
+        summary = evaluate(model, source, protocol, tmp_path / name, EvaluationOptions(limit=1, refine=refine))
         (path,) = (tmp_path / name / "pictures").iterdir()
         depth = np.split(np.asarray(Image.open(path)), 5, axis=1)[HEADINGS.index("depth")]
         assert (summary["failures"], (depth == 255).all()) == ((0, False) if refine is None else (1, True))

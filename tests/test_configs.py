@@ -151,7 +151,8 @@ def test_ablations_change_one_thing() -> None:
     changed = difference("ablation_occupancy", "ablation_full")
     assert all(key.startswith("model.losses.") for key in changed)
     terms = composed("experiment=ablation_occupancy", "data.root=x").model.losses.terms
-    assert [terms[name].occupancy for name in ("silhouette", "ray_surface", "ray_free")] == [True] * 3
+    kinds = [terms[name]._target_.split(".")[-1] for name in ("silhouette", "ray_surface", "ray_free")]
+    assert kinds == ["FreeOccupancyLoss", "SurfaceOccupancyLoss", "VisitedOccupancyLoss"]
     assert changed["model.losses.weights.eikonal"] == (0, 0.01)
     assert not {key for key in changed if key.startswith("model.losses.weights")} - {"model.losses.weights.eikonal"}
 

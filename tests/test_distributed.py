@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 from torch import nn
 
-from sdfsrn.data.batches.datamodule import Share
+from sdfsrn.data.batches.datasets import share
 from sdfsrn.functional import losses
 from sdfsrn.runtime.configs import config_folder, instantiate
 from tiny import MODEL, PICTURES
@@ -115,9 +115,9 @@ def test_shares_are_disjoint_complete_and_equally_long(cache: pathlib.Path, worl
     config = composed("data.num_eval_objects=3", "data.shapes.views_per_object=2", "data.shapes.image_size=24")
     config.paths.cache = str(cache)
     dataset = instantiate(config.data).dataset("val")
-    shares = [Share(dataset, 3, rank, world_size) for rank in range(world_size)]
-    assert len({len(share) for share in shares}) == 1
-    found = [int(share[i].index) for share in shares for i in range(len(share))]
+    shares = [share(3, rank, world_size) for rank in range(world_size)]
+    assert len({len(indices) for indices in shares}) == 1
+    found = [int(dataset.views([index]).index) for indices in shares for index in indices]
     assert sorted(index for index in found if index >= 0) == [0, 1, 2]
     assert len(found) < 3 + world_size
 

@@ -9,62 +9,11 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from sdfsrn.cli.pictures import find_pictures, pair_masks
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
-from sdfsrn.data.preprocessing import Preprocessing, read_picture, square
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.source import ImageSample
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.inference import refine
 from sdfsrn.runtime.configs import config_folder, instantiate
-
-
-@pytest.fixture
-def photo() -> tuple[np.ndarray, np.ndarray]:
-    """A red object in the left half of a blue picture, and its mask."""
-    color = np.zeros((40, 80, 3), np.uint8)
-    color[..., 2] = 255
-    color[10:30, 5:35] = (255, 0, 0)
-    mask = np.zeros((40, 80), np.uint8)
-    mask[10:30, 5:35] = 255
-    return color, mask
-
-
-def test_background_becomes_white_and_the_object_stays_in_place(photo: tuple[np.ndarray, np.ndarray]) -> None:
-    image = Preprocessing(80)(*photo)
-    assert image.shape == (3, 80, 80)
-    assert torch.allclose(image[:, 20 + 20, 20], torch.tensor([1.0, -1.0, -1.0]), atol=1e-2)  # 20 rows of padding above
-    assert torch.allclose(image[:, 40, 60], torch.ones(3))
-    assert torch.allclose(image[:, 5, 20], torch.ones(3))
-
-
-def test_alpha_and_mask_are_the_same_thing(photo: tuple[np.ndarray, np.ndarray]) -> None:
-    color, mask = photo
-    with_alpha = Preprocessing(32, crop=1.2)(np.dstack([color, mask]))
-    assert torch.equal(with_alpha, Preprocessing(32, crop=1.2)(color, mask))
-
-
-def test_margin_frames_the_silhouette(photo: tuple[np.ndarray, np.ndarray]) -> None:
-    _, alpha = square(*read_picture(*photo), margin=1.5)
-    assert alpha.shape == (45, 45)
-    rows, columns = np.nonzero(alpha)
-    assert (rows.min() + rows.max()) / 2 == pytest.approx(22, abs=1)
-    assert (columns.min() + columns.max()) / 2 == pytest.approx(22, abs=1)
-    assert len(rows) == 600
-
-
-def test_bad_pictures_are_named(photo: tuple[np.ndarray, np.ndarray], tmp_path: pathlib.Path) -> None:
-    color, mask = photo
-    Image.fromarray(color).save(tmp_path / "plain.jpg")
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n????")
-    with pytest.raises(ValueError, match=r"plain\.jpg.*mask=FILE"):
-        read_picture(tmp_path / "plain.jpg", None)
-    with pytest.raises(ValueError, match=r"broken\.png"):
-        read_picture(tmp_path / "broken.png", None)
-    with pytest.raises(ValueError, match="missing"):
-        read_picture(tmp_path / "missing.png", None)
-    with pytest.raises(ValueError, match="size"):
-        read_picture(tmp_path / "plain.jpg", mask[:20])
-    with pytest.raises(ValueError, match=r"mask of .*plain\.jpg is empty"):
-        read_picture(tmp_path / "plain.jpg", np.zeros_like(mask))
 
 
 def test_masks_are_paired_by_name(tmp_path: pathlib.Path) -> None:
@@ -107,8 +56,7 @@ def test_refinement_lowers_the_loss_and_changes_nothing_but_the_code() -> None:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [f"model.{setting}" for setting in small])
     model = instantiate(config.model).train()
-    dataset = ViewsDataset(Discs())
-    views = collate_views([dataset[0], dataset[1]])
+    views = PictureDataset(Discs()).views([0, 1])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     found = refine(model, views, steps=16, lr=3e-2)

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from sdfsrn import SDFSRN, Grid, Views
 from sdfsrn.callbacks import SpherePretraining
-from sdfsrn.data import SyntheticSource, ViewsDataset, collate_views
+from sdfsrn.data import BatchSettings, PictureDataset, SyntheticSource
 from sdfsrn.losses import ColorLoss, EikonalLoss, Objective, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
 from sdfsrn.models import FieldConfig, Hypernetwork, LSTMRayMarcher, ResNetEncoder
 from sdfsrn.runtime.configs import config_folder, instantiate
@@ -39,15 +39,15 @@ def objective(model: SDFSRN, views: Views) -> tuple[torch.Tensor, dict[str, torc
 
 def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     source = SyntheticSource("chair", "train", num_objects=1, views_per_object=1, image_size=32, cache=str(tmp_path))
-    sampled, dataset = ViewsDataset(source, num_rays=200), ViewsDataset(source)
-    views = collate_views([dataset[0], dataset[0]])
+    sampled, dataset = PictureDataset(source, BatchSettings(num_rays=200)), PictureDataset(source)
+    views = dataset.views([0, 0])
     model = small_model()
     SpherePretraining(iterations=150, num_points=2000, learning_rate=1e-3).fit(model.hypernetwork)
     first = {name: value.item() for name, value in objective(model, views)[1].items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
-        batch = collate_views([sampled[0], sampled[0]])
+        batch = sampled.views([0, 0])
         loss, _ = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()

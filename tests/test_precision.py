@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from sdfsrn import SDFSRN
-from sdfsrn.data import collate_views
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.structures import Views
 from tiny import MODEL, PICTURES
@@ -41,7 +40,7 @@ def configured(*overrides: str, cache: pathlib.Path | str = "none") -> DictConfi
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Views:
     dataset = instantiate(configured(cache=tmp_path_factory.mktemp("cache")).data).dataset("train")
-    return collate_views([dataset[i] for i in range(len(dataset))])
+    return dataset.views(range(len(dataset)))
 
 
 @pytest.fixture

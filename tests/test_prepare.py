@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import sdfsrn.data.sources.pascal3d_release as release_module
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.evaluate import evaluate
 from sdfsrn.prepare import prepare
 from sdfsrn.reconstruct import reconstruct
@@ -145,9 +145,9 @@ def test_any_data_set_becomes_a_folder_and_comes_back(boxes: tuple[pathlib.Path,
     again = instantiate(composed("train", tmp_path, *folder).data)
     original = instantiate(composed("train", tmp_path, *data).data)
     for split in ("train", "val"):
-        one, other = (ViewsDataset(module.source(split)) for module in (original, again))
+        one, other = (PictureDataset(module.source(split)) for module in (original, again))
         assert len(one) == len(other)
-        first, second = (collate_views([dataset[i] for i in range(len(dataset))]) for dataset in (one, other))
+        first, second = (dataset.views(range(len(dataset))) for dataset in (one, other))
         assert torch.equal(first.inside, second.inside)
         for field in ("image", "uv", "color", "distance"):
             torch.testing.assert_close(getattr(first, field), getattr(second, field), atol=0.005, rtol=0)

@@ -1,6 +1,6 @@
 """SDF-SRN: signed distance functions of objects, learned from single-view images and silhouettes. arXiv:2010.10505."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from sdfsrn.runtime.threads import limit_spinning
 
@@ -17,7 +17,11 @@ from sdfsrn.models.shape import Shape
 from sdfsrn.structures import March, Rendering, Views
 from sdfsrn.system import SDFSRN, ShapeModel
 
-__version__ = version("sdfsrn")
+try:
+    __version__ = version("sdfsrn")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+source"
+
 __all__ = [
     "SDFSRN",
     "EvaluationProtocol",

@@ -28,14 +28,14 @@ from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.runtime.threads import spinning
 
-Samples = dict[str, list[dict[str, float]]]  # seconds by part, for every repetition of every variant
+Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
 
 def benchmark(config: DictConfig) -> dict[str, Any]:
-    """Measure as configured, show tables, write JSON; the content of the JSON.
+    """Measure as configured, show tables, write JSON; returns what was measured.
 
     Raises:
-        ValueError: an unknown part or reference, or no steps.
+        ValueError: an unknown part or comparison, or no steps.
     """
     if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
@@ -68,7 +68,7 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
 
 
 def _settled_step(run: Training) -> dict[str, float]:
-    """Times of the second of two steps, so that no variant pays for memory that another one freed."""
+    """Times of a step that follows one of its own variant, so that none pays for the memory that another gave back."""
     run.step()
     return run.timed_step()
 
@@ -103,7 +103,7 @@ _PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
-    """Run the variants alternately, A B A B ..., so that other load on the machine slows all of them."""
+    """Alternate the works, A B A B ..., so that other jobs on the machine slow all of them."""
     if warm_up:
         for work in works.values():
             work()
@@ -128,7 +128,7 @@ def _counts(run: Training, images: int) -> dict[str, Any]:
 
 
 def _in_child(nodes: Mapping[str, Any], variant: str, device: torch.device) -> dict[str, int]:
-    """Peak memory of one variant, in a process of its own."""
+    """Peak memory of one variant, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_of_steps, nodes, variant, str(device), torch.get_num_threads()).result()
 
@@ -138,7 +138,7 @@ def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
-    """Time of the plain variant over ours in the same repetition; empty without a plain variant."""
+    """How many times longer the reference implementation took than ours right before it; empty without one."""
     if "plain" not in samples:
         return {}
     pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))

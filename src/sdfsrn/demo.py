@@ -21,8 +21,9 @@ from scipy.ndimage import binary_fill_holes
 
 from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.data.cropping import object_box
 from sdfsrn.data.preprocessing import read_picture
-from sdfsrn.data.source import ImageSample
+from sdfsrn.data.source import ImageSample, evenly_spaced
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.inference import reconstruct
 from sdfsrn.meshes.figures import to_picture
@@ -124,7 +125,7 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
         return []
     try:
         source = instantiate(OmegaConf.create(trained["data"])).source("test")
-        chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, count)})
+        chosen = evenly_spaced(len(source), count)
         return [_write_example(source.picture(i), folder / f"example_{i:04d}.png") for i in chosen]
     except (ValueError, OSError) as error:
         log.info("No example pictures: %s", error)
@@ -133,7 +134,8 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
 
 def typical_crop(examples: list[pathlib.Path]) -> float:
     """The median over pictures of their longer side over that of the object: how much room training left around it."""
-    room = [_room(read_picture(path, None)[1]) for path in examples]
+    masks = [read_picture(path, None)[1] for path in examples]
+    room = [max(alpha.shape) / box.longer for alpha in masks if (box := object_box(alpha)) is not None]
     return round(float(np.median(room)), 2) if room else CROP
 
 
@@ -242,11 +244,6 @@ def _write_example(picture: ImageSample, path: pathlib.Path) -> pathlib.Path:
     alpha = np.round(picture.alpha * 255).astype(np.uint8)
     write_atomically(path, png_bytes(np.dstack([picture.image, alpha])))
     return path
-
-
-def _room(alpha: np.ndarray) -> float:
-    rows, columns = np.nonzero(alpha >= 0.5)
-    return max(alpha.shape) / (max(np.ptp(rows), np.ptp(columns)) + 1)
 
 
 main = command("demo")(demo)

@@ -1,4 +1,4 @@
-"""python -m sdfsrn.evaluate ckpt_path=... [data=...]: measure a trained model on a split."""
+"""python -m sdfsrn.evaluate ckpt_path=... [data=...]: measure a trained model on a split (report=FOLDER: its report again)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import load_model, load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.data.source import Source
-from sdfsrn.evaluation.results import complaint
+from sdfsrn.evaluation.report import report_evaluation
+from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate as evaluate_split
+from sdfsrn.evaluation.summary import complaint
 from sdfsrn.inference import refine
 from sdfsrn.models import Shape
 from sdfsrn.runtime.configs import instantiate
@@ -25,27 +27,28 @@ from sdfsrn.system import ShapeModel
 log = logging.getLogger(__name__)
 
 
-def evaluate(config: DictConfig) -> dict[str, Any]:
-    """Evaluate as configured; the summary.
+def evaluate(config: DictConfig) -> dict[str, Any] | None:
+    """Evaluate as configured and return the summary; with `report`, write the report of that folder again instead.
 
     Raises:
-        ValueError: some objects could not be measured, after everything else was, and was written.
+        ValueError: some objects could not be measured; raised after all others were measured and written.
     """
+    if config.report is not None:
+        log.info("Wrote %s", report_evaluation(pathlib.Path(config.report)))
+        return None
     seed_everything(config.seed)
     model = load_model(config)
     datamodule = _datamodule(config, model.config)
     datamodule.prepare()
-    summary = evaluate_split(
-        model,
-        datamodule.source(config.split),
-        load_protocol(config.protocol, model),
-        pathlib.Path(config.paths.output),
-        config.mesh_formats,
-        config.limit,
+    options = EvaluationOptions(
+        formats=config.mesh_formats,
+        limit=config.limit,
         reference=_reference(datamodule),
         refine=_refinement(config),
         about=_about(config, datamodule),
     )
+    protocol, output = load_protocol(config.protocol, model), pathlib.Path(config.paths.output)
+    summary = evaluate_split(model, datamodule.source(config.split), protocol, output, options)
     if lost := complaint(summary):
         raise ValueError(lost)
     return summary

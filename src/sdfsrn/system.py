@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
-from sdfsrn.metrics.chamfer import ChamferDistance
 from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.metrics.surface import ChamferDistance
 from sdfsrn.models import Field, Hypernetwork, Shape
 from sdfsrn.runtime.configs import describe
 from sdfsrn.runtime.seeds import run_seed, seed_step
@@ -78,13 +78,12 @@ class ShapeModel(pl.LightningModule, abc.ABC):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Any:
         """The shapes of the objects in the images (colours in [-1, 1])."""
-        latent = self.encode(image).to(image.dtype)
-        with _full_precision(image):
-            return self.decode(latent)
+        return self.decode(self.encode(image).to(image.dtype))
 
     def surface_found(self, rendering: Any) -> Bool[Tensor, "b r"]:
         """Which rays met a surface: `train/hit` is their share of the silhouette, and none at all is a collapse."""
-        return rendering.opacity >= 0.5
+        found: Tensor = rendering.opacity >= 0.5
+        return found
 
     def setup(self, stage: str) -> None:
         """Take the preprocessing of the trainer's data."""
@@ -99,8 +98,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
     def training_step(self, views: Views, batch_index: int) -> dict[str, Tensor]:
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
         shape = self(views.image)
-        with _full_precision(views.image):
-            rendering = self.render(shape, views)
+        rendering = self.render(shape, views)
+        with full_precision(views.image):
             loss, terms = self.losses(shape, rendering, views)
         silhouette = views.inverse_density * views.inside
         hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
@@ -115,8 +114,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         Logs the intersection over union `val/iou`, and `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`.
         """
         shape = self(views.image)
-        with _full_precision(views.image):
-            inside = self.render(shape, views).opacity >= 0.5
+        inside = self.render(shape, views).opacity >= 0.5
         for i, points in enumerate(views.points):
             if views.index[i] < 0:
                 continue
@@ -193,23 +191,27 @@ class SDFSRN(ShapeModel):
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
-        return self.encoder(image)
+        latent: Tensor = self.encoder(image)
+        return latent
 
     def decode(self, latent: Float[Tensor, "b l"]) -> Field:
         """The implicit functions of latent codes. Section 3.3, arXiv:2010.10505."""
-        field = self.hypernetwork(latent)
+        with full_precision(latent):
+            field: Field = self.hypernetwork(latent)
         field.grid = self.protocol.grid
         return field
 
     def render(self, shape: Field, views: Views) -> March:
         """What the rays of the views meet. Eq. (9), arXiv:2010.10505."""
-        return self.raymarcher(shape, views.camera.rays(views.uv))
+        with full_precision(views.uv):
+            march: March = self.raymarcher(shape, views.camera.rays(views.uv))
+        return march
 
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""
         return rendering.crossed
 
 
-def _full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> torch.autocast:
     """Disable autocast: all but the encoder runs in float32, since bfloat16 in the field changes gradients by a quarter."""
     return torch.autocast(like.device.type, enabled=False)

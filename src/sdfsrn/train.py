@@ -16,12 +16,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
 from sdfsrn.checkpoints.resuming import result, unfinished, write_result
 from sdfsrn.cli.building import build_model, build_trainer, plain
 from sdfsrn.cli.command import command, print_config
+from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.loggers import WandbRun
 from sdfsrn.runtime.configs import flatten, instantiate
@@ -61,8 +63,7 @@ def train(config: DictConfig) -> float | None:
     print_config(config)
     seed_everything(config.seed)
     datamodule = instantiate(config.data)
-    datamodule.prepare()
-    datamodule.setup("fit")
+    rank_zero_only(datamodule.prepare_data)()  # bad data ends the program before any logger starts
     model = build_model(config)
     if path is not None and resumed is not None:
         load_weights(model, resumed, path)
@@ -112,13 +113,13 @@ def _test(config: DictConfig, model: ShapeModel, trainer: pl.Trainer, path: str)
     log.info("Evaluating %s", path or "the last weights")
     datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
     data = type(datamodule).__name__.removesuffix("DataModule")
+    about = {"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed}
     summary = evaluate(
         model.to(trainer.strategy.root_device),
         datamodule.source("test"),
         instantiate(config.protocol),
         pathlib.Path(config.paths.output) / "test",
-        reference=datamodule.dataset("val").source,
-        about={"checkpoint": path or "the last weights", "data": data, "split": "test", "seed": config.seed},
+        EvaluationOptions(reference=datamodule.dataset("val").source, about=about),
     )
     for logger in trainer.loggers:
         means = {name: found["mean"] for name, found in summary["metrics"].items()}

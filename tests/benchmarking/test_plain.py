@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from sdfsrn import SDFSRN
 from sdfsrn.benchmarking.plain import PlainField, PlainHypernetwork, PlainRayMarcher, plain_chamfer, plain_grid, plain_icp
-from sdfsrn.benchmarking.workloads import plain_twin
+from sdfsrn.benchmarking.workloads import plain_model
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.functional.isosurface import sdf_grid
 from sdfsrn.functional.pointcloud import chamfer_distance
@@ -76,15 +76,15 @@ def random_views(camera: type, count: int, rays: int) -> Views:
 
 @pytest.mark.parametrize(("camera", "shape", "weights"), SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize(("count", "rays"), [(2, 17), (3, 40)])
-def test_twin_has_the_same_losses_and_gradients(
+def test_reference_implementation_has_the_same_losses_and_gradients(
     camera: type, shape: FieldConfig, weights: tuple[float, ...], count: int, rays: int
 ) -> None:
     model, views = small_model(shape, weights), random_views(camera, count, rays)
     _turn_around(model, views)
-    twin = small_model(shape, weights, plain=True)
-    twin.load_state_dict(model.state_dict())
+    reference = small_model(shape, weights, plain=True)
+    reference.load_state_dict(model.state_dict())
     found = []
-    for variant in (model, twin):
+    for variant in (model, reference):
         torch.manual_seed(1)
         torch.set_default_dtype(torch.double)  # of the random draws
         try:
@@ -118,18 +118,18 @@ def _turn_around(model: SDFSRN, views: Views) -> None:
         head.bias[0] -= model.render(model(views.image), views).visited_sdf[..., -2:].mean()
 
 
-def test_twin_refuses_what_the_released_code_lacks() -> None:
+def test_reference_implementation_refuses_what_the_released_code_lacks() -> None:
     with pytest.raises(ValueError, match="implicit_gradient"):
         PlainRayMarcher(8, start=1.0, implicit_gradient=True)
     with pytest.raises(ValueError, match="raymarcher=lstm"):
-        plain_twin({"raymarcher": {"_target_": "sdfsrn.models.SphereTracer"}})
+        plain_model({"raymarcher": {"_target_": "sdfsrn.models.SphereTracer"}})
 
 
-def test_twin_of_a_configuration_is_the_plain_model() -> None:
+def test_reference_of_a_configuration_is_the_plain_model() -> None:
     """What the benchmark times is what `model=plain` trains."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         ours, plain = (compose("train", [f"model={name}"]) for name in ("sdfsrn", "plain"))
-    assert plain_twin(OmegaConf.to_container(ours.model)) == OmegaConf.to_container(plain.model)
+    assert plain_model(OmegaConf.to_container(ours.model)) == OmegaConf.to_container(plain.model)
     assert isinstance(instantiate(plain.model)(torch.zeros(1, 3, 64, 64))[:1].detach(), PlainField)
 
 

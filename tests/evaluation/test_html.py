@@ -17,7 +17,7 @@ import trimesh
 from PIL import Image
 
 from sdfsrn.evaluation import html as report
-from sdfsrn.evaluation.html import Metric, ReportObject, coarsen, write_report
+from sdfsrn.evaluation.html import Metric, ReportObject, coarsen, three, write_report
 from sdfsrn.functional.camera import PerspectiveCamera
 from sdfsrn.meshes.rendering import orbit_camera, render_mesh
 
@@ -308,7 +308,7 @@ def test_hostile_words_stay_words(visit):
     assert page.locator("script").count() == 2
 
 
-def test_script_that_got_in_all_the_same_would_not_run(visit):
+def test_injected_script_does_not_run(visit):
     page = visit()
     blocked = page.evaluate("""() => new Promise((done) => {
         document.addEventListener('securitypolicyviolation', (event) => done(event.violatedDirective));
@@ -337,7 +337,7 @@ def test_objects_without_mesh_or_truth(visit):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 6])
-def test_nothing_was_measured_and_nothing_kept(visit, count):
+def test_a_report_without_measures_and_objects(visit, count):
     nan = float("nan")
     rows = [{"name": f"object {i}", "status": "no ground truth", "chamfer": nan} for i in range(count)]
     page = visit(rows, {}, {"chamfer": Metric(None, nan)})
@@ -429,16 +429,29 @@ def test_large_meshes_are_coarser_in_the_page_which_says_so(visit, monkeypatch):
 
 
 def test_twenty_four_large_objects_stay_below_25_megabytes(tmp_path):
-    """With colours and points that do not compress, the hardest case."""
+    """With colours and points that do not compress, the hardest case; what every page has (three.js) counts once."""
     generator = np.random.default_rng(0)
     ball = trimesh.creation.icosphere(6)
     ball.vertices += generator.normal(scale=0.002, size=ball.vertices.shape)
     ball.visual.vertex_colors = generator.integers(0, 255, (len(ball.vertices), 3), dtype=np.uint8)
     noise = {heading: generator.integers(0, 255, (64, 64, 3), dtype=np.uint8) for heading in pictures()}
-    write_report(
-        tmp_path / "r.html", "", {}, METRICS, rows_of_six(), {0: ReportObject(noise, ball, generator.normal(size=(30_000, 3)))}
-    )
-    assert (tmp_path / "r.html").stat().st_size * 24 < 25e6
+    item = ReportObject(noise, ball, generator.normal(size=(30_000, 3)))
+    sizes = []
+    for objects in ({}, {0: item}):
+        write_report(tmp_path / "r.html", "", {}, METRICS, rows_of_six(), objects)
+        sizes.append((tmp_path / "r.html").stat().st_size)
+    none, one = sizes
+    assert none < 800e3
+    assert none + 24 * (one - none) < 25e6
+
+
+def test_three_js_comes_without_the_program_of_its_viewer_and_another_bundle_is_named(monkeypatch):
+    assert "TrackballControls" in three.__wrapped__()
+    assert "B64GLTF" not in three.__wrapped__()
+    assert "init();" not in three.__wrapped__()
+    monkeypatch.setattr(trimesh.viewer, "scene_to_html", lambda scene: "<script>another</script>")
+    with pytest.raises(ValueError, match=f"Expected three.js .* trimesh {trimesh.__version__}"):
+        three.__wrapped__()
 
 
 @pytest.mark.parametrize(
@@ -463,7 +476,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, rows, metrics, objects,
 
 def test_the_page_names_no_other_place():
     """Save for the names of XML's languages, which nobody looks up."""
-    for asset in (importlib.resources.files("sdfsrn") / "assets").iterdir():
+    for asset in (importlib.resources.files("sdfsrn.evaluation") / "assets").iterdir():
         text = (
             asset.read_text(encoding="utf-8")
             .replace("http://www.w3.org/2000/svg", "")

@@ -88,7 +88,7 @@ def test_what_is_not_known_is_not_measured() -> None:
 def test_the_input_is_no_novel_view() -> None:
     full = truth_of(ball(), 0.4)
     seen, other = full.views
-    free = other._replace(coverage=np.zeros((64, 64), np.float32))
+    free = other._replace(alpha=np.zeros((64, 64), np.float32))
     found = measure(ball(), full._replace(views=[seen, free, other]), PROTOCOL).values
     assert (found["silhouette_iou"], found["novel_silhouette_iou"]) == (1, 0.5)
 
@@ -157,6 +157,6 @@ def test_a_synthetic_object_knows_all_of_itself(tmp_path) -> None:
     for view in truth.views:  # the input's, from the file, and the others alike
         uv, _ = view.camera.project(truth.points)
         pixel = ((view.camera.screen(uv) + 1) * 32).long()
-        assert view.coverage[pixel[:, 1], pixel[:, 0]].astype(bool).mean() > 0.97  # thin edges may slip between rays
+        assert view.alpha[pixel[:, 1], pixel[:, 0]].astype(bool).mean() > 0.97  # thin edges may slip between rays
     cameras = {tuple(view.camera.world_to_camera.flatten().tolist()) for view in truth.views}
     assert len(cameras) == 5

@@ -1,230 +1,231 @@
+"""A whole evaluation of a model that is known: rows, files, memory, and the report made again from the files."""
+
 from __future__ import annotations
 
+import csv
 import dataclasses
+import gc
+import json
 import math
+import pathlib
+import shutil
+import weakref
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+from hydra import compose, initialize_config_dir
 
+from scenes import disc
 from sdfsrn import EvaluationProtocol
+from sdfsrn import evaluate as command
 from sdfsrn.data.source import ImageSample
-from sdfsrn.evaluation import references as baselines
-from sdfsrn.evaluation.measuring import Cloud, TrueShape, measure
-from sdfsrn.evaluation.results import summarize
-from sdfsrn.evaluation.run import _clouds, mesh_pictures
-from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
+from sdfsrn.evaluation.measuring import metric_names
+from sdfsrn.evaluation.references import reference_shapes
+from sdfsrn.evaluation.report import report_evaluation
+from sdfsrn.evaluation.results import EvaluationOptions, results
+from sdfsrn.evaluation.run import evaluate
+from sdfsrn.functional.camera import OrthographicCamera
 from sdfsrn.functional.isosurface import Grid
-from sdfsrn.meshes.geometry import contains, sample_surface
-from sdfsrn.meshes.rendering import render_mask
-from sdfsrn.models import Field, Linear
+from sdfsrn.losses import Objective
+from sdfsrn.runtime.configs import config_folder
+from sdfsrn.structures import Views
+from sdfsrn.system import ShapeModel
+
+PROTOCOL = EvaluationProtocol(resolution=12, num_points=300, num_truth=300)
+TRUE = 0.4  # radius of the true balls
+STATUSES = ["ok", "unreadable", "failure", "no ground truth", "ok"]
 
 
-def ball(radius: float) -> trimesh.Trimesh:
-    return trimesh.creation.icosphere(subdivisions=4, radius=radius)
+class Balls:
+    """Balls about the origin, of these radii."""
+
+    def __init__(self, radius: torch.Tensor) -> None:
+        self.radius = radius
+
+    def __getitem__(self, objects: slice) -> Balls:
+        return Balls(self.radius[objects])
+
+    def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
+        if not self.radius.isfinite().all():
+            raise ValueError("The radius is not finite.")
+        ball = trimesh.creation.icosphere(3, self.radius.item())
+        ball.visual.vertex_colors = np.tile([200, 100, 50, 255], (len(ball.vertices), 1)).astype(np.uint8)
+        return ball
 
 
-PROTOCOL = EvaluationProtocol(resolution=32, num_points=5000)
-RUNTIME_KEYS = ImageSample(
-    np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), PerspectiveCamera(torch.eye(3, 4), torch.eye(3))
-)
+class Discs(NamedTuple):
+    """Balls seen by cameras far away."""
+
+    color: torch.Tensor
+    depth: torch.Tensor
+    opacity: torch.Tensor
 
 
-def known(points: torch.Tensor) -> TrueShape:
-    """An object of which only points are known."""
-    return TrueShape(points, torch.zeros(0, 3), lambda _: None, [RUNTIME_KEYS])
-
-
-def chamfer(mesh: trimesh.Trimesh, truth: torch.Tensor, protocol: EvaluationProtocol) -> float:
-    return measure(mesh, known(truth), protocol).values["chamfer"]
-
-
-def test_distances_between_two_balls_are_their_difference() -> None:
-    truth = torch.from_numpy(trimesh.sample.sample_surface(ball(0.5), 20_000, seed=1)[0]).float()
-    status, found = measure(ball(0.4), known(truth), PROTOCOL)
-    assert status == "ok"
-    assert found["accuracy"] == pytest.approx(0.1, abs=2e-3)
-    assert found["coverage"] == pytest.approx(0.1, abs=2e-3)
-    assert found["chamfer"] == pytest.approx((found["accuracy"] + found["coverage"]) / 2)
-
-
-def test_a_constant_shape_is_chosen_from_the_candidates_alone() -> None:
-    clouds = {str(r): Cloud(cloud(ball(r), 2000), torch.zeros(0, 3)) for r in (0.2, 0.3, 0.35, 0.4, 0.6)}
-    assert baselines.best_constant(clouds, PROTOCOL) == "0.35"
-    assert baselines.best_constant({"a": clouds["0.2"]}, PROTOCOL) == "a"
-    assert baselines.best_constant({}, PROTOCOL) is None
-
-
-def test_baselines_are_registered_like_the_model() -> None:
-    away = torch.tensor([0.1, -0.05, 0.08])
-    truth = known(cloud(ball(0.5), 5000) + away)
-    assert measure(baselines.sphere(), truth, PROTOCOL).values["coverage"] > 0.03
-    assert measure(baselines.sphere(), truth, REGISTERED).values["coverage"] == pytest.approx(
-        0.0125, rel=0.05
-    )  # the sampling noise, 1 / (2 sqrt(density))
-    turned = [cloud(wedge(), 2000) @ rotation(angle) for angle in (-0.2, 0.0, 0.2)]
-    clouds = {str(i): Cloud(points, torch.zeros(0, 3)) for i, points in enumerate([*turned, turned[1] * 1.1 + 0.02])}
-    assert baselines.best_constant(clouds, REGISTERED) != "3"
-
-
-def rotation(angle: float) -> torch.Tensor:
-    return torch.from_numpy(trimesh.transformations.rotation_matrix(angle, [0, 1, 0])[:3, :3]).float()
-
-
-@pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
-def test_the_visual_hull_is_what_the_silhouette_leaves(kind: type) -> None:
-    focal = 3.7 if kind is PerspectiveCamera else 1.4
-    pose = look_at_origin(torch.tensor([0.7]), torch.tensor([0.3]), 2.732)[0]
-    camera = kind(pose, torch.diag(torch.tensor([focal, focal, 1.0])))
-    coverage = render_mask(wedge(), camera, 64)
-    picture = ImageSample(np.zeros((64, 64, 3), np.uint8), coverage, camera)
-    hull = baselines.visual_hull(picture, EvaluationProtocol(resolution=48))
-    assert hull.is_watertight
-    assert hull.volume > 2 * wedge().volume
-    assert np.abs(hull.bounds).max() <= 0.6 + 1e-3
-    assert contains(hull, cloud(wedge(), 2000).double().numpy() * 0.97).mean() > 0.99
-    again = render_mask(hull, camera, 64) >= 0.5
-    assert (again & (coverage >= 0.5)).sum() / (again | (coverage >= 0.5)).sum() > 0.95
-
-
-class Ball(Field):
-    """A ball of radius 0.4, without weights."""
+class Constant(ShapeModel):
+    """Sees a ball of radius 0.3 in every picture, and one that is not finite in pictures without red."""
 
     def __init__(self) -> None:
-        self.sdf_head = Linear(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+        super().__init__(Objective({"none": torch.nn.Identity()}, {"none": 1.0}))
 
-    def sdf(self, points: torch.Tensor) -> torch.Tensor:
-        return points.norm(dim=-1) - 0.4
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.where(image[:, :1].amin((2, 3)) < -0.9, torch.nan, 0.3)
 
+    def decode(self, latent: torch.Tensor) -> Balls:
+        return Balls(latent[:, 0])
 
-def test_a_sphere_measured_against_itself_at_128() -> None:
-    """Within the sampling noise, 1 / (2 sqrt(points a unit of area)): 0.0041 x 10 of accuracy, as in the facts of the paper."""
-    protocol, area = EvaluationProtocol(), 4 * math.pi * 0.4**2
-    truth = 0.4 * torch.nn.functional.normalize(torch.randn(30_000, 3), dim=-1)
-    mesh = Ball().mesh(protocol.grid, color=False)
-    found = measure(mesh, known(truth), protocol).values
-    assert found["accuracy"] == pytest.approx(0.5 * math.sqrt(area / 30_000), rel=0.02)
-    assert found["coverage"] == pytest.approx(0.5 * math.sqrt(area / 100_000), rel=0.02)
-    voxel = 1.2 / 128
-    assert np.abs(mesh.bounds.mean(0)).max() < 0.1 * voxel
-    assert np.abs(np.ptp(mesh.bounds, axis=0) - 0.8).max() < 0.1 * voxel
-    shifted = measure(Ball().mesh(Grid(placement="authors"), color=False), known(truth), protocol).values
-    assert shifted["accuracy"] == pytest.approx(0.0067, abs=3e-4)  # as the released code measures it
+    def render(self, shape: Balls, views: Views) -> Discs:
+        inside = views.uv.norm(dim=-1) < shape.radius[:, None]
+        return Discs(torch.zeros(*inside.shape, 3), torch.ones(inside.shape), inside.float())
 
 
-def test_authors_placement_shifts_and_shrinks() -> None:
-    exact, authors = (Ball().mesh(Grid(64, placement=p), color=False) for p in ("exact", "authors"))
-    np.testing.assert_allclose(exact.bounds, [[-0.4] * 3, [0.4] * 3], atol=1e-3)
-    assert exact.volume == pytest.approx(4 / 3 * math.pi * 0.4**3, rel=0.01)
-    np.testing.assert_allclose(authors.bounds.mean(0), -0.6 / 65, atol=1e-4)
-    np.testing.assert_allclose(np.ptp(authors.bounds, axis=0), 0.8 * 64 / 65, atol=2e-3)
+class Five:
+    """As many pictures of balls: good, unreadable, not red, of unknown shape, good."""
+
+    names = [f"{letter}/image/0.png" for letter in "abcde"]
+
+    def __len__(self) -> int:
+        return 5
+
+    def picture(self, index: int) -> ImageSample:
+        if index == 1:
+            raise ValueError("Expected a picture, got none in b.png")
+        sample = disc(OrthographicCamera, 16, TRUE, (0.0, 0.0))
+        return sample._replace(image=sample.image * np.array([0, 1, 1], np.uint8)) if index == 2 else sample
+
+    def points(self, index: int) -> np.ndarray:
+        directions = np.random.default_rng(index).normal(size=(0 if index == 3 else 300, 3))
+        return (TRUE * directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_a_sparse_grid_is_asked_for_and_gives_the_same_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
-    dense, sparse = (Ball().mesh(Grid(64, dense=dense), color=False) for dense in (True, False))
-    np.testing.assert_array_equal(sparse.vertices, dense.vertices)
-    np.testing.assert_array_equal(sparse.faces, dense.faces)
-    monkeypatch.setattr("sdfsrn.functional.isosurface.sparse_sdf_grid", None)
-    assert EvaluationProtocol(resolution=16).dense
-    Ball().mesh(Grid(16), color=False)
-    with pytest.raises(TypeError):
-        Ball().mesh(Grid(16, dense=False), color=False)
+def larger(model: ShapeModel, views: Views) -> Balls:
+    return Balls(model(views.image).radius + 0.1)
 
 
-REGISTERED = dataclasses.replace(PROTOCOL, icp_iterations=50)
+def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def wedge() -> trimesh.Trimesh:
-    """Without any symmetry."""
-    vertices = np.array([[0, 0, 0], [0.9, 0, 0], [0.1, 0.5, 0], [0.2, 0.1, 0.35]]) - [0.3, 0.15, 0.1]
-    return trimesh.convex.convex_hull(vertices)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of an evaluation with test-time optimization, which makes the balls as large as the true ones."""
+    folder = tmp_path_factory.mktemp("evaluation") / "run"
+    options = EvaluationOptions(("ply", "glb"), reference=Five(), refine=larger, about={"checkpoint": "best.ckpt"})
+    evaluate(Constant(), Five(), PROTOCOL, folder, options)
+    return folder
 
 
-def cloud(mesh: trimesh.Trimesh, count: int, seed: int = 1) -> torch.Tensor:
-    return torch.from_numpy(sample_surface(mesh, count, seed)[0]).float()
+def test_results_come_one_by_one_and_say_what_became_of_each_object() -> None:
+    options = EvaluationOptions(refine=larger)
+    found = list(results(Constant(), Five(), PROTOCOL, reference_shapes(None, PROTOCOL), options))
+    assert [result.row.status.split(":")[0] for result in found] == STATUSES
+    assert [result.reconstruction is None for result in found] == [False, True, False, False, False]
+    assert [len(result.references) for result in found] == [2, 0, 2, 2, 2]
+    good, unreadable, failure, unknown, _ = found
+    assert good.row.values["chamfer"] < 0.05 < good.before.values["chamfer"] == pytest.approx(0.1, abs=0.01)
+    assert "b.png" in unreadable.row.status
+    assert len(failure.reconstruction.mesh.faces) == failure.row.faces == 0
+    assert set(unknown.row.values) == {"silhouette_iou"}
+    assert len(unknown.reconstruction.truth) == 0
+    assert len(list(results(Constant(), Five(), PROTOCOL, {}, EvaluationOptions(limit=2)))) == 2
 
 
-def test_registration_undoes_a_rigid_motion_and_nothing_else() -> None:
-    moved = wedge().apply_transform(trimesh.transformations.rotation_matrix(0.2, [1, 2, 3])).apply_translation([0.05, 0, 0.03])
-    truth = cloud(wedge(), 4000)
-    here, there = chamfer(wedge(), truth, PROTOCOL), chamfer(moved, truth, PROTOCOL)
-    registered = chamfer(moved, truth, REGISTERED)
-    assert there > 2 * here
-    assert registered == pytest.approx(here, rel=0.03)
-    assert chamfer(wedge().apply_scale(1.3), truth, REGISTERED) > 1.5 * here
-    assert summarize([], REGISTERED)["protocol"]["icp_iterations"] == 50
+def test_no_mesh_outlives_its_object(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, most, mesh = weakref.WeakSet(), [], Balls.mesh
 
+    def watched(self: Balls, *arguments: Any) -> trimesh.Trimesh:
+        gc.collect()
+        most.append(len(alive))
+        made = mesh(self, *arguments)
+        alive.add(made)
+        return made
 
-def test_each_alignment_forgives_what_it_says() -> None:
-    truth, here = cloud(wedge(), 4000), chamfer(wedge(), cloud(wedge(), 4000), PROTOCOL)
-    changed = {
-        "yaw": wedge().apply_transform(trimesh.transformations.rotation_matrix(2.0, [0, 1, 0])),
-        "scale": wedge().apply_scale(0.6).apply_translation([0.2, 0, -0.1]),
-        "anisotropic": wedge().apply_scale([0.6, 1.5, 1]).apply_translation([0.2, 0, -0.1]),
-    }
-    for change, mesh in changed.items():
-        assert chamfer(mesh, truth, PROTOCOL) > 3 * here
-        forgiven = {name: chamfer(mesh, truth, dataclasses.replace(PROTOCOL, alignment=name)) for name in changed}
-        assert forgiven[change] == pytest.approx(here, rel=0.15)
-        assert all(
-            error > 2 * here
-            for name, error in forgiven.items()
-            if (name, change) != ("anisotropic", "scale") and name != change
-        )
-    both = changed["yaw"].copy().apply_transform(trimesh.transformations.rotation_matrix(0.1, [1, 0, 0]))
-    assert chamfer(both, truth, dataclasses.replace(REGISTERED, alignment="yaw")) == pytest.approx(here, rel=0.05)
-    with pytest.raises(ValueError, match="anisotropic, got mirror"):
-        EvaluationProtocol(alignment="mirror")
-
-
-def test_aligned_clouds_keep_their_points_and_empty_ones_stay() -> None:
-    truth, predicted = cloud(wedge(), 2000), cloud(wedge(), 12_000, seed=2) + 0.02
-    aligned = REGISTERED.align(predicted, truth)
-    assert aligned.shape == predicted.shape
-    assert aligned.dtype == torch.float32
-    pairs = torch.randint(12_000, (100, 2))
-    torch.testing.assert_close(
-        (aligned[pairs[:, 0]] - aligned[pairs[:, 1]]).norm(dim=-1),
-        (predicted[pairs[:, 0]] - predicted[pairs[:, 1]]).norm(dim=-1),
-    )
-    assert (aligned - (predicted - 0.02)).norm(dim=-1).mean() < 2e-3
-    assert torch.equal(PROTOCOL.align(predicted, truth), predicted)
-    nothing = torch.zeros(0, 3)
-    assert torch.equal(REGISTERED.align(predicted, nothing), predicted)
-    assert len(REGISTERED.align(nothing, truth)) == 0
-
-
-def test_large_splits_have_a_part_of_them_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Source:
-        names = [f"{i}/image/0000.png" for i in range(1000)]
-        asked: list[int] = []
+    class Many(Five):
+        names = [f"{i}/image/0.png" for i in range(12)]
 
         def __len__(self) -> int:
-            return 1000
-
-        def points(self, index: int) -> np.ndarray:
-            self.asked.append(index)
-            return np.full((5, 3), index, np.float32)
+            return 12
 
         def picture(self, index: int) -> ImageSample:
-            return RUNTIME_KEYS
+            return Five.picture(self, 0)
 
-    source = Source()
-    clouds = _clouds(type("Dataset", (), {"source": source})(), PROTOCOL)
-    assert len(clouds) == len(source.asked) == baselines.CANDIDATES
-    assert (source.asked[0], source.asked[-1]) == (0, 999)
-    assert np.ptp(np.diff(source.asked)) <= 1
+    monkeypatch.setattr(Balls, "mesh", watched)
+    evaluate(Constant(), Many(), PROTOCOL, tmp_path, EvaluationOptions(["ply"]))
+    assert len(most) == 12
+    assert max(most) <= 1  # the one before, while the next is made
 
 
-def test_the_side_view_has_large_and_distant_truths_in_sight() -> None:
-    views = type("Views", (), {"camera": PerspectiveCamera(torch.eye(3, 4)[None], torch.eye(3)[None])})()
+def test_files_of_an_evaluation(folder: pathlib.Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {
+        *("metrics.csv", "metrics_before.csv", "summary.json", "report.html", "gallery.png", "turntable.png"),
+        *("meshes", "truth", "pictures"),
+    }
+    stems = ["0000_a_0", "0003_d_0", "0004_e_0"]
+    assert sorted(path.name for path in (folder / "meshes").iterdir()) == [f"{s}.{t}" for s in stems for t in ("glb", "ply")]
+    assert sorted(path.stem for path in (folder / "pictures").iterdir()) == ["0000_a_0", "0002_c_0", *stems[1:]]
+    assert sorted(path.stem for path in (folder / "truth").iterdir()) == ["0000_a_0", "0002_c_0", "0004_e_0"]
+    after, before = rows_of(folder / "metrics.csv"), rows_of(folder / "metrics_before.csv")
+    assert list(after[0]) == ["number", "name", "status", *metric_names(PROTOCOL), "vertices", "faces", "mesh"]
+    assert [row["mesh"] for row in after] == [stems[0], "", "", *stems[1:]]
+    assert [row["status"].split(":")[0] for row in after] == [row["status"].split(":")[0] for row in before] == STATUSES
+    assert float(after[0]["chamfer"]) < float(before[0]["chamfer"])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["references"]) == ["untrained sphere", "best constant shape", "visual hull"]
+    assert summary["references"]["best constant shape"]["chosen_from"] == 4
+    assert [summary[key] for key in ("objects", "measured", "failures", "without_truth", "unreadable")] == [5, 2, 1, 1, 1]
 
-    def dark(points: torch.Tensor) -> np.ndarray:
-        return (mesh_pictures(trimesh.Trimesh(), points, views)[3].astype(int).sum(-1) < 700).nonzero()
 
-    unit = cloud(trimesh.creation.box((1.0, 0.4, 0.7)), 4000)
-    for points in (unit, 3 * unit + 2, 0.01 * unit - 7):
-        assert np.array_equal(np.array(dark(points)).min(1) // 6, np.array(dark(unit)).min(1) // 6)
-        assert np.array_equal(np.array(dark(points)).max(1) // 6, np.array(dark(unit)).max(1) // 6)
-    assert mesh_pictures(trimesh.Trimesh(), torch.zeros(0, 3), views)[3].min() == 255
+def test_without_formats_nothing_is_said_to_be_a_mesh_file(tmp_path: pathlib.Path) -> None:
+    evaluate(Constant(), Five(), PROTOCOL, tmp_path, EvaluationOptions((), limit=1))
+    (row,) = rows_of(tmp_path / "metrics.csv")
+    assert (row["status"], row["mesh"]) == ("ok", "")
+    assert int(row["faces"]) > 0
+    assert not (tmp_path / "meshes").exists()
+    assert not (tmp_path / "metrics_before.csv").exists()
+
+
+def test_the_report_can_be_made_again_by_the_command(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    again = shutil.copytree(folder, tmp_path / folder.parent.name / folder.name)  # its name is the title
+    (again / "report.html").unlink()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        command.evaluate(compose("evaluate", [f"report={again}"]))
+    assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_reports_of_older_folders(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    old = shutil.copytree(folder, tmp_path / folder.parent.name / folder.name)
+    summary = json.loads((old / "summary.json").read_text())
+    summary["baselines"] = summary.pop("references")
+    (old / "summary.json").write_text(json.dumps(summary))
+    assert report_evaluation(old).read_bytes() == (folder / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("summary.json", None, "Expected the folder of an evaluation, got no summary.json in"),
+        ("metrics.csv", None, "Expected the folder of an evaluation, got no metrics.csv in"),
+        ("summary.json", "{", "Expected JSON, got .* in .*summary.json"),
+        ("summary.json", '{"about": {}}', "Expected an evaluation's summary, got none of metrics in .*summary.json"),
+        ("metrics.csv", "step,train/loss\n1,2\n", "Expected the columns number, name, status, .*got step, train/loss in"),
+    ],
+)
+def test_other_folders_are_refused_in_one_line(
+    folder: pathlib.Path, tmp_path: pathlib.Path, name: str, content: str | None, words: str
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "report.html").unlink()
+    (other / name).unlink() if content is None else (other / name).write_text(content)
+    with pytest.raises(ValueError, match=words) as error:
+        report_evaluation(other)
+    assert "\n" not in str(error.value)
+    assert not (other / "report.html").exists()
+
+
+def test_options_are_fixed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EvaluationOptions().limit = 3
+    assert math.isnan(Constant().encode(-torch.ones(1, 3, 2, 2)).item())

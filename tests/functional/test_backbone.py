@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdfsrn.functional import backbone as module
 from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
 
 DOUBLE = {"dtype": torch.double}
@@ -49,19 +48,14 @@ def assert_same_grads(ours: torch.Tensor, theirs: torch.Tensor, inputs: list[tor
 
 
 @EACH
-@pytest.mark.parametrize("tile", [2**13, 4 * COUNT, 1])
-def test_values_and_gradients_are_autograds(widths: list[int], tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the points are taken a few at a time, or one by one."""
-    monkeypatch.setattr(module, "_TILE", tile)
+def test_values_and_gradients_are_those_of_the_literal_network(widths: list[int]) -> None:
     layers = random_layers(widths)
     encoding = torch.randn(COUNT, 10, ENCODING, **DOUBLE, requires_grad=True)
     assert_same_grads(backbone(encoding, centered(layers)), literal(encoding, layers), [encoding, *tensors(layers)])
 
 
 @EACH
-@pytest.mark.parametrize("tile", [2**13, 4 * COUNT, 1])
-def test_vjp_and_its_gradients_are_autograds(widths: list[int], tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TILE", tile)
+def test_vjp_and_its_gradients_are_those_of_double_backward(widths: list[int]) -> None:
     layers = random_layers(widths)
     encoding = torch.randn(COUNT, 10, ENCODING, **DOUBLE, requires_grad=True)
     cotangent = torch.randn(COUNT, 1, widths[-1], **DOUBLE, requires_grad=True)
@@ -71,28 +65,46 @@ def test_vjp_and_its_gradients_are_autograds(widths: list[int], tile: int, monke
     assert_same_grads(ours, expected, [encoding, cotangent, *tensors(layers)])
 
 
-def test_what_is_differentiated_twice_is_refused() -> None:
-    layers, encoding = random_layers([6, 6]), torch.randn(COUNT, 4, ENCODING, **DOUBLE, requires_grad=True)
-    for value in (backbone(encoding, layers), backbone_vjp(encoding, torch.ones(COUNT, 1, 6, **DOUBLE), layers)):
-        with pytest.raises(RuntimeError, match=r"Field\.gradient"):
-            torch.autograd.grad(value.sum(), encoding, create_graph=True)
+def test_weights_need_not_be_centered_for_the_values() -> None:
+    layers, encoding = random_layers([6, 6]), torch.randn(COUNT, 4, ENCODING, **DOUBLE)
+    torch.testing.assert_close(backbone(encoding, layers), backbone(encoding, centered(layers)), rtol=1e-11, atol=1e-11)
 
 
-def test_one_tensor_a_layer_is_kept() -> None:
-    """Beside the encoding and the weights, which are there anyway."""
+def test_vjp_is_that_of_torch_func_for_every_object() -> None:
+    layers, encoding = random_layers([6, 4, 7]), torch.randn(COUNT, 5, ENCODING, **DOUBLE)
+    cotangent = torch.randn(COUNT, 1, 7, **DOUBLE)
+    _, pull_back = torch.func.vjp(lambda x: literal(x, layers), encoding)
+    (expected,) = pull_back(cotangent.expand(-1, 5, -1).contiguous())
+    torch.testing.assert_close(backbone_vjp(encoding, cotangent, centered(layers)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_vjp_passes_gradcheck() -> None:
+    (first, second), cotangent = random_layers([4, 3]), torch.randn(COUNT, 1, 3, **DOUBLE, requires_grad=True)
+    encoding = torch.randn(COUNT, 2, ENCODING, **DOUBLE, requires_grad=True)
+
+    def vjp(x: torch.Tensor, v: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        return backbone_vjp(x, v, centered([BackboneLayer(None, weights[0]), BackboneLayer(*weights[1:])]))
+
+    assert torch.autograd.gradcheck(vjp, (encoding, cotangent, first.encoding_weight, *second))
+
+
+@pytest.mark.parametrize(("differentiated", "tensors_per_layer"), [("backbone", 2), ("backbone_vjp", 4.25)])
+def test_few_tensors_are_kept_for_the_gradient(differentiated: str, tensors_per_layer: float) -> None:
+    """Beside the encoding and the weights: x and the feature; the vjp also keeps two cotangents and a mask of bytes."""
     layers, encoding = random_layers([64] * 4), torch.randn(COUNT, 200, ENCODING, **DOUBLE)
-    kept: list[int] = []
+    cotangent = torch.randn(COUNT, 1, 64, **DOUBLE)
     there = {tensor.data_ptr() for tensor in (encoding, *tensors(layers))}
+    kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.data_ptr() not in there:
-            kept.append(tensor.numel())
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        backbone(encoding, layers)
-    layer = COUNT * 200 * 64
-    assert 4 * layer <= sum(kept) <= 4.2 * layer
+        value = backbone(encoding, layers) if differentiated == "backbone" else backbone_vjp(encoding, cotangent, layers)
+    layer = COUNT * 200 * 64 * value.element_size()
+    assert sum(kept.values()) <= 1.1 * tensors_per_layer * len(layers) * layer
 
 
 def test_precision_is_that_of_the_points_under_autocast() -> None:

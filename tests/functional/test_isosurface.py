@@ -150,9 +150,9 @@ def test_grid_asks_for_few_points_at_a_time_and_no_gradient():
 def test_grid_refuses_an_empty_cube_and_values_of_another_shape():
     with pytest.raises(ValueError, match="low < high"):
         sdf_grid(ball(0.4), 8, 1.0, -1.0)
-    with pytest.raises(ValueError, match="one number a point"):
+    with pytest.raises(ValueError, match="one number per point"):
         sdf_grid(lambda p: p, 8)
-    with pytest.raises(ValueError, match="one number a point"):
+    with pytest.raises(ValueError, match="one number per point"):
         sparse_sdf_grid(lambda p: p, 8)
 
 

@@ -180,20 +180,30 @@ def test_the_bound_scales_with_the_scene_and_turns_with_the_image() -> None:
 def test_distance_transform_measures_to_the_pixels_squares(pixel: tuple[float, float], share: float) -> None:
     generator = np.random.default_rng(int(100 * share))
     for height, width in [(9, 13), (1, 8), (7, 1)]:
-        silhouette = generator.random((height, width)) < share
-        silhouette[0, -1] = True
-        expected = np.full((height, width), np.inf)
-        for row, column in np.ndindex(height, width):
-            for r, c in np.argwhere(silhouette):
+        silhouettes = generator.random((3, height, width)) < share
+        silhouettes[:, 0, -1] = True
+        expected = np.full(silhouettes.shape, np.inf)
+        for picture, row, column in np.ndindex(*silhouettes.shape):
+            for r, c in np.argwhere(silhouettes[picture]):
                 gap_y = max(abs(row - r) - 0.5, 0) * pixel[0]
                 gap_x = max(abs(column - c) - 0.5, 0) * pixel[1]
-                expected[row, column] = min(expected[row, column], math.hypot(gap_y, gap_x))
-        np.testing.assert_allclose(distance_transform(silhouette, pixel), expected, rtol=1e-12)
+                expected[picture, row, column] = min(expected[picture, row, column], math.hypot(gap_y, gap_x))
+        found = distance_transform(torch.from_numpy(silhouettes), torch.tensor(pixel, **DOUBLE))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_distance_transform_in_parts_and_of_pixels_of_several_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    silhouettes, sizes = torch.rand(4, 2, 11, 7) < 0.1, 0.1 + torch.rand(4, 1, 2, **DOUBLE)
+    alone = [[distance_transform(silhouettes[i, j], sizes[i, 0]) for j in range(2)] for i in range(4)]
+    expected = torch.stack([torch.stack(pair) for pair in alone])
+    for elements in (1, 200, 2000, 10**6):
+        monkeypatch.setattr("sdfsrn.functional.silhouette._ELEMENTS", elements)
+        assert torch.equal(distance_transform(silhouettes, sizes), expected)
 
 
 def test_distance_transform_of_nothing_and_of_everything() -> None:
-    assert np.isposinf(distance_transform(np.zeros((3, 4), bool))).all()
-    assert (distance_transform(np.ones((3, 4), bool)) == 0).all()
+    assert distance_transform(torch.zeros(3, 4, dtype=torch.bool)).isposinf().all()
+    assert (distance_transform(torch.ones(3, 4, dtype=torch.bool)) == 0).all()
 
 
 def test_importance_is_the_inverse_distance_and_finite() -> None:

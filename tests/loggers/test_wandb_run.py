@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import struct
 import subprocess
@@ -20,7 +21,10 @@ from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
 import sdfsrn.train
+from sdfsrn.cli.building import _git_state
+from sdfsrn.evaluation.previews import HEADINGS, Preview
 from sdfsrn.loggers import WandbRun
+from sdfsrn.loggers.media import log_media
 from sdfsrn.runtime.configs import config_folder
 
 SMALL = [
@@ -255,35 +259,66 @@ def test_a_given_id_is_kept_and_a_new_one_is_new() -> None:
     assert config.logger.wandb.id is None
 
 
-def test_a_resumed_run_gets_no_step_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Resumed:
-        """Of a run online, as far as the logger asks."""
+class Resumed:
+    """A run that was resumed online, as far as the logger asks."""
 
-        resumed, summary, step = True, {"trainer/global_step": 7}, 7
+    resumed = True
 
-        def __init__(self) -> None:
-            self.steps: list[int] = []
+    def __init__(self, key: str) -> None:
+        self.key, self.summary = key, {key: 7}
+        self.rows: list[dict[str, Any]] = []
+        self.axes: dict[str, str] = {}
 
-        def define_metric(self, *_: Any, **__: Any) -> None: ...
+    def define_metric(self, name: str, step_metric: str, **_: Any) -> None:
+        self.axes[name] = step_metric
 
-        def log(self, metrics: dict[str, Any], **_: Any) -> None:
-            self.steps.append(metrics["trainer/global_step"])
+    def log(self, metrics: dict[str, Any], **options: Any) -> None:
+        assert not options  # W&B's own step would drop what comes before it
+        self.rows.append(metrics)
 
-    run = Resumed()
-    monkeypatch.setattr(WandbLogger, "experiment", property(lambda logger: run))
+    @property
+    def steps(self) -> list[int]:
+        return [row[self.key] for row in self.rows]
+
+
+def log_as_renamed(logger: WandbLogger, metrics: dict[str, Any], step: int | None = None) -> None:
+    """`WandbLogger.log_metrics` with another name for the trainer's step."""
+    logger.experiment.log({**metrics, "global_step": step})
+
+
+@pytest.mark.parametrize("key", ["trainer/global_step", "global_step"])
+def test_a_resumed_run_gets_no_step_twice_under_any_name_of_the_step(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if key == "global_step":
+        monkeypatch.setattr(WandbLogger, "log_metrics", log_as_renamed)
+    run = Resumed(key)
+    monkeypatch.setattr("wandb.init", lambda **_: run)
     logger = WandbRun(offline=True)
     for step in (5, 6, 7, 8, 9):
         logger.log_metrics({"train/loss": 1.0}, step)
     assert run.steps == [8, 9]
+    assert run.axes == dict.fromkeys(("val/chamfer", "val/iou"), key)
     assert [logger.has(step) for step in (7, 8, None)] == [True, False, False]
 
 
-def test_outside_a_checkout_or_without_git_nothing_is_said(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", ["trainer/global_step", "global_step"])
+def test_media_have_the_step_of_the_numbers(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if key == "global_step":
+        monkeypatch.setattr(WandbLogger, "log_metrics", log_as_renamed)
+    run, picture = Resumed(key), np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr("wandb.init", lambda **_: run)
+    nothing = Preview("a", [picture] * len(HEADINGS), trimesh.Trimesh(), picture, torch.zeros(0, 3), math.nan, math.nan, 0.5)
+    for step in (7, 8):
+        log_media(WandbRun(offline=True), [nothing], Image.fromarray(picture), step)
+    assert run.steps == [8]
+    assert set(run.rows[0]) == {"val/pictures", "val/predictions", key}
+
+
+def test_without_a_checkout_or_git_there_is_no_git_state(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert sdfsrn.train._git_state() == {}
+    assert _git_state() == {}
     monkeypatch.setenv("PATH", "")
-    assert sdfsrn.train._git_state() == {}
+    assert _git_state() == {}
 
 
 def test_wandb_is_imported_only_when_asked_for() -> None:

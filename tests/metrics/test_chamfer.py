@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from sdfsrn.metrics.chamfer import ChamferDistance
+from sdfsrn.metrics import ChamferDistance
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdfsrn.functional import backbone as module
 from sdfsrn.functional.encoding import positional_encoding
 from sdfsrn.functional.losses import eikonal_loss
 from sdfsrn.models.field import Field, FieldConfig, Linear
@@ -89,28 +88,6 @@ def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: Fiel
     )
     for a, b in pairs:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-
-
-@EACH
-@pytest.mark.parametrize("tile", [10_000, 3 * 7, 1])
-def test_mean_over_parts_is_that_of_all_points(shape: FieldConfig, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values and gradients, also of a last part that is shorter; parts of 7 points, and of one."""
-    monkeypatch.setattr(module, "_TILE", tile)
-    layers, points = random_layers(shape), torch.randn(3, 50, 3, dtype=torch.double)
-    field, weights = Field(layers, shape), flat(layers)
-
-    def loss(part: Field, x: torch.Tensor) -> torch.Tensor:
-        return eikonal_loss(part.gradient(x)) + part.sdf(x).square().mean()
-
-    options = {"allow_unused": True, "materialize_grads": True}
-    ours, direct = 2 * field.mean(loss, points), 2 * loss(field, points)
-    torch.testing.assert_close(ours, direct, rtol=1e-12, atol=1e-12)
-    for a, b in zip(
-        torch.autograd.grad(ours, weights, **options), torch.autograd.grad(direct, weights, **options), strict=True
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-    with torch.no_grad():
-        torch.testing.assert_close(2 * field.mean(loss, points), direct, rtol=1e-12, atol=1e-12)
 
 
 def test_gradient_passes_gradcheck() -> None:

@@ -1,1 +1,1 @@
-"""What `sdfsrn.benchmark` measures with, and the plain twins that it measures against."""
+"""Instruments and workloads of `sdfsrn.benchmark`, and the reference implementations that it compares with."""

@@ -1,4 +1,4 @@
-"""Clocks and counters: what a training step takes of a device, and what the device can give."""
+"""Clocks and counters: the cost of a training step, and the ceilings of the device."""
 
 from __future__ import annotations
 

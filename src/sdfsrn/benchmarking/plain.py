@@ -1,14 +1,13 @@
-"""The plain twin of a model: its weights and mathematics in the structure of the released code, to test and time against.
+"""The reference implementation of a model: the same weights and mathematics in the structure of the released code.
 
-Every layer is given the concatenation of its inputs, the march and the bisection are unrolled with autograd on, and the
-eikonal term differentiates twice. Encoder, branches of the hypernetwork and loss terms are the model's own. As a model to
-train: `model=plain`.
+Tests compare with it, the benchmark times it, and `model=plain` trains it. Every layer takes the concatenation of its inputs,
+the march and the bisection are unrolled with autograd on, and the eikonal term differentiates twice. Encoder, branches of the
+hypernetwork and loss terms are the model's own.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from sdfsrn.functional.backbone import rows
 from sdfsrn.functional.camera import Rays
+from sdfsrn.functional.isosurface import Grid
 from sdfsrn.functional.pointcloud import rigid_motion
 from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
@@ -30,8 +29,8 @@ from sdfsrn.structures import March
 class PlainField(Field):
     """f and g, evaluated as appendix C, arXiv:2010.10505, writes them down; their derivative is autograd's."""
 
-    def __init__(self, layers: list[Linear], config: FieldConfig) -> None:
-        self.layers, self.config = layers, config
+    def __init__(self, layers: Sequence[Linear], config: FieldConfig) -> None:
+        self.layers, self.config, self.grid = layers, config, Grid()
         self.sdf_head, self.color_head = layers[-2:]
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
@@ -53,18 +52,6 @@ class PlainField(Field):
         points = points.detach().requires_grad_()
         return torch.autograd.grad(self.sdf(points).sum(), points, create_graph=True)[0]
 
-    def mean(
-        self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
-    ) -> Float[Tensor, ""]:
-        """The loss of all points at once."""
-        return loss(self, points)
-
-    def _tensors(self) -> list[Tensor]:
-        return [*itertools.chain(*self.layers)]
-
-    def _with(self, tensors: Sequence[Tensor]) -> PlainField:
-        return PlainField([Linear(*pair) for pair in rows(tensors, 2)], self.config)
-
     def _spectrum(self, points: Tensor) -> Tensor:
         waves = [points]
         for k in range(self.config.num_frequencies):
@@ -74,7 +61,7 @@ class PlainField(Field):
 
 
 class PlainRayMarcher(LSTMRayMarcher):
-    """The same march, and a bisection that carries points and values along, all of it recorded.
+    """The same march, and a bisection that carries points and values along, recorded by autograd.
 
     Raises:
         ValueError: `implicit_gradient`, which the released code does not have.
@@ -83,7 +70,7 @@ class PlainRayMarcher(LSTMRayMarcher):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.implicit_gradient:
-            raise ValueError("Expected a ray marcher without implicit_gradient: its plain twin has none.")
+            raise ValueError("Expected a ray marcher without implicit_gradient, which the reference implementation lacks.")
 
     def forward(self, field: Field, rays: Rays) -> March:
         """March all rays of all objects."""
@@ -116,7 +103,7 @@ class PlainRayMarcher(LSTMRayMarcher):
 
 
 class PlainHypernetwork(Hypernetwork):
-    """The same weights, for functions that are evaluated plainly."""
+    """The same weights, for a `PlainField`."""
 
     def forward(self, latent: Float[Tensor, "b l"]) -> PlainField:
         """The implicit functions of every object in the batch."""
@@ -125,20 +112,20 @@ class PlainHypernetwork(Hypernetwork):
 
 @torch.no_grad()
 def plain_grid(field: PlainField, resolution: int, low: float, high: float) -> Float[Tensor, "x y z"]:
-    """f of one object at all nodes of the cube, a slice at a time."""
+    """f of one object at all nodes of the cube, one slice at a time."""
     axis = torch.linspace(low, high, resolution + 1)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     return torch.stack([field.sdf(part.reshape(1, -1, 3)).view(len(axis), -1) for part in points])
 
 
 def plain_chamfer(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances from prediction to truth and back, and whose the first are: two new trees, one core."""
+    """Distances from prediction to truth and from truth to prediction, and the first ones' indices: two new trees, one core."""
     accuracy, index = cKDTree(truth).query(predicted)
     return accuracy, cKDTree(predicted).query(truth)[0], index
 
 
 def plain_icp(predicted: np.ndarray, truth: np.ndarray, iterations: int) -> np.ndarray:
-    """All predicted points, moved rigidly; both directions are matched in every iteration, one is used."""
+    """Predicted points, moved rigidly; every iteration matches both directions and uses one."""
     moved = torch.from_numpy(predicted)
     for _ in range(iterations):
         index = plain_chamfer(moved.numpy(), truth)[2]

@@ -1,8 +1,9 @@
-"""What is measured: a training step and an evaluation, both also as the plain twin does them."""
+"""What is measured: a training step and an evaluation, each also by its reference implementation, and the ways to a batch."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,11 +16,10 @@ from torch import Tensor, nn
 
 from sdfsrn.benchmarking.instruments import peak_memory, synchronize
 from sdfsrn.benchmarking.plain import PlainField, PlainHypernetwork, PlainRayMarcher, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.data.batches.datasets import DrawDataset, PictureDataset
 from sdfsrn.data.batches.preload import PreloadedSource
-from sdfsrn.data.batches.resident import Recipe, Recipes, ResidentPictures
 from sdfsrn.data.batches.sampling import SampleKey
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
-from sdfsrn.functional.backbone import rows
+from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.field import Field, FieldConfig, Linear
@@ -58,10 +58,10 @@ class Training(NamedTuple):
         return {"loss": loss, **terms}
 
     def timed_step(self) -> dict[str, float]:
-        """Seconds of each part, and their sum `step`."""
+        """Seconds of each part, their sum `step`, and `processor`: of all cores, without the time that other jobs had them."""
         device = self.views.image.device
         synchronize(device)
-        times = [time.perf_counter()]
+        times, processor = [time.perf_counter()], time.process_time()
 
         def lap() -> None:
             synchronize(device)
@@ -69,34 +69,34 @@ class Training(NamedTuple):
 
         self.step(lap)
         parts = {name: after - before for name, before, after in zip(PARTS, times, times[1:], strict=False)}
-        return parts | {"step": times[-1] - times[0]}
+        return parts | {"step": times[-1] - times[0], "processor": time.process_time() - processor}
 
 
 def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torch.device) -> dict[str, Training]:
-    """The variants of one model, with the same weights and batch, built from the nodes of a composed configuration.
+    """Variants of one model with the same weights and batch, from the nodes of a composed configuration.
 
-    The plain one has an unfused Adam.
+    The reference implementation has an unfused Adam.
 
     Raises:
-        ValueError: a model that has no plain twin.
+        ValueError: a model without a reference implementation.
     """
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
-        model: SDFSRN = instantiate(plain_twin(config["model"]) if name == "plain" else config["model"]).to(device).train()
+        model: SDFSRN = instantiate(plain_model(config["model"]) if name == "plain" else config["model"]).to(device).train()
         adam = {"foreach": False, "fused": False} if name == "plain" else {}
         found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found
 
 
-def plain_twin(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The node of a model's plain twin, as `model=plain` has it.
+def plain_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a model's reference implementation, as `model=plain` has it.
 
     Raises:
         ValueError: a ray marcher that the released code does not have.
     """
     if not model["raymarcher"]["_target_"].endswith("LSTMRayMarcher"):
-        raise ValueError("Expected model/raymarcher=lstm: the plain twin has no other.")
+        raise ValueError("Expected model/raymarcher=lstm: the reference implementation has no other.")
     targets = {"hypernetwork": PlainHypernetwork, "raymarcher": PlainRayMarcher}
     return {**model, **{name: {**model[name], "_target_": _path(target)} for name, target in targets.items()}}
 
@@ -132,13 +132,14 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
     source = instantiate(config["pictures"], split="val", num_objects=1)
     shape: FieldConfig = instantiate(config["model"]["hypernetwork"]["field"])
     generator = torch.Generator().manual_seed(0)
-    weights = [
-        nn.Parameter(torch.randn(1, size, outputs, generator=generator) * (size > 1) / inputs**0.5)
+    layers = [
+        Linear(
+            bias=torch.zeros(1, 1, outputs, requires_grad=True),
+            weight=(torch.randn(1, inputs, outputs, generator=generator) / inputs**0.5).requires_grad_(),
+        )
         for inputs, outputs in shape.layers
-        for size in (1, inputs)
     ]
-    layers = [Linear(*pair) for pair in rows(weights, 2)]
-    optimizer = torch.optim.Adam(weights, 3e-3)
+    optimizer = torch.optim.Adam(itertools.chain(*layers), 3e-3)
     for _ in range(steps):
         points = 1.4 * torch.rand(1, num_points, 3, generator=generator) - 0.7
         optimizer.zero_grad()
@@ -180,26 +181,22 @@ def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callab
 
 
 def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Callable[[], dict[str, float]]]:
-    """Ways to a training batch, each giving the seconds that a picture takes.
+    """Steps on the way to a training batch, each giving its seconds per picture.
 
-    A worker of the loader delivers `recipes` for resident pictures, from which `batches` are made on the device, or, for
-    others, `samples`.
+    A worker of the loader delivers random numbers (`draws`) if pictures are on the device, else pictures and random numbers
+    (`pictures`); from either the device makes `batches`.
     """
     source = PreloadedSource(instantiate(config["pictures"]), "train")
-    settings = {name: config["data"][name] for name in ("num_rays", "boundary_fraction", "jitter", "scale_jitter")}
-    dataset = ViewsDataset(source, checked=True, **settings)
-    pictures = ResidentPictures(dataset, device)
-    recipes = Recipes(dataset, pictures.height * pictures.width)
-    draws = [SampleKey(i, i) for i in range(len(dataset))]
-
-    def recipe() -> Recipe:
-        return Recipe.collate([recipes[draw] for draw in draws])
-
-    there = torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), recipe())
+    names = ("num_rays", "boundary_fraction", "jitter", "scale_jitter")
+    settings = BatchSettings(**{name: config["data"][name] for name in names})
+    keys = [SampleKey(i, i) for i in range(len(source))]
+    draws, pictures = DrawDataset(settings), PictureDataset(source, settings, checked=True)
+    stored = source.pictures().to(device)
+    rows, params = torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), draws.__getitems__(keys))
     works: dict[str, Callable[[], Any]] = {
-        "recipes": recipe,
-        "batches": lambda: pictures.views(there),
-        "samples": lambda: collate_views([dataset[draw] for draw in draws]),
+        "draws": lambda: draws.__getitems__(keys),
+        "batches": lambda: make_views(stored.select(rows), params, settings),
+        "pictures": lambda: pictures.__getitems__(keys),
     }
 
     def timed(work: Callable[[], Any]) -> dict[str, float]:
@@ -208,12 +205,12 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
         for _ in range(_REPEATED):
             work()
         synchronize(device)
-        return {"picture": (time.perf_counter() - start) / (_REPEATED * len(draws))}
+        return {"picture": (time.perf_counter() - start) / (_REPEATED * len(keys))}
 
     return {name: functools.partial(timed, work) for name, work in works.items()}
 
 
 def _batch(config: Mapping[str, Any], device: torch.device) -> Views:
-    dataset = ViewsDataset(instantiate(config["pictures"]), config["num_rays"])
-    views = collate_views([dataset[i] for i in range(len(dataset))])
+    dataset = PictureDataset(instantiate(config["pictures"]), BatchSettings(config["num_rays"]))
+    views = dataset.views(range(len(dataset)))
     return torch.utils._pytree.tree_map(lambda tensor: tensor.to(device), views)

@@ -1,4 +1,4 @@
-"""Callbacks: sphere pretraining, watchmen, pictures, monitors, the last checkpoint; a table of numbers and a W&B run."""
+"""Callbacks: sphere pretraining, guards, pictures, monitors and the last checkpoint."""
 
 from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint

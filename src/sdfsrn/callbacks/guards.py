@@ -1,4 +1,4 @@
-"""Watchmen: a loss that is not finite, or no more progress, stops the run; shapes that vanish are reported in words."""
+"""Callbacks that stop or warn: non-finite loss, no progress, collapsed shapes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sdfsrn.structures import Views
 
 
 class FiniteLoss(pl.Callback):
-    """Stop before the weights are touched when the loss is not finite, and save which pictures made it so.
+    """Stop before the optimizer's step if the loss is not finite, and write down the pictures of the batch.
 
     Args:
-        folder: `nonfinite.json` is written there: the step, the pictures' names and positions in the split.
+        folder: of `nonfinite.json`: the step, the loss and its terms, the pictures' names and positions in the split.
 
     Raises:
-        FloatingPointError: naming that file.
+        FloatingPointError: the loss is not finite; names the file.
     """
 
     def __init__(self, folder: str) -> None:
@@ -28,11 +28,11 @@ class FiniteLoss(pl.Callback):
         self._batch: Views | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
-        """Remember which batch this is."""
+        """Store the batch."""
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Look at the loss before it spreads."""
+        """Check the loss before its gradients are computed."""
         if torch.isfinite(loss):
             return
         indices = [] if self._batch is None else self._batch.index.tolist()
@@ -49,18 +49,18 @@ class FiniteLoss(pl.Callback):
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's; a run that it has stopped, and that was cut off in what came then, trains no more when resumed."""
+    """Lightning's early stopping; a stopped run that was interrupted before its end does not train on when resumed."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember."""
+        """Stop at once if the patience was used up before."""
         trainer.should_stop |= self.wait_count >= self.patience
 
 
 class CollapseWarning(pl.Callback):
-    """Say so when no ray of any silhouette finds a surface any more: the shapes have collapsed.
+    """Warn when the shapes have collapsed: no ray inside any silhouette meets a surface.
 
     Args:
-        patience: training steps in a row without any surface.
+        patience: consecutive training steps without any surface.
     """
 
     def __init__(self, patience: int = 50) -> None:

@@ -1,4 +1,4 @@
-"""Numbers beside the losses, at log steps only: learning rate, norms of the gradients, and how fast training goes."""
+"""Values logged beside the losses: learning rate, gradient norms and throughput."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sdfsrn.structures import Views
 
 
 class LogOptimization(pl.Callback):
-    """Logs the `learning_rate`, and the gradient's Euclidean norm: `gradient/total`, and over every part of the model.
+    """Log the `learning_rate`, and the gradient's Euclidean norm: `gradient/total`, and one per part of the model.
 
-    They share a row of the log with the losses, which Lightning's LearningRateMonitor would not.
+    They share a row of the log with the losses, unlike those of Lightning's LearningRateMonitor.
     """
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Measure, before any clipping."""
+        """Measure the gradients before any clipping."""
         if not _is_log_step(trainer, trainer.global_step + 1):
             return
         gradients = {
@@ -34,9 +34,9 @@ class LogOptimization(pl.Callback):
 
 
 class LogThroughput(pl.Callback):
-    """Logs `throughput/images_per_second` (of all processes) and `throughput/steps_per_second` since the log step before.
+    """Log `throughput/images_per_second` (of all processes) and `throughput/steps_per_second` since the last log step.
 
-    Loading counts, validation does not. Nothing waits for a GPU: what it still has to do at one log step is done at the next.
+    Loading counts, validation does not. The GPU is not synchronised: its backlog at one log step counts at the next.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -45,11 +45,11 @@ class LogThroughput(pl.Callback):
         self._restart(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock, until training goes on: also while others draw and save."""
+        """Stop the clock until training continues; callbacks that draw and save do not count either."""
         self._paused = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
-        """Let the clock go on."""
+        """Restart the clock."""
         if self._paused is not None:
             self._since += time.perf_counter() - self._paused
             self._paused = None
@@ -57,7 +57,7 @@ class LogThroughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict[str, Tensor], batch: Views, batch_idx: int
     ) -> None:
-        """Count; at log steps, divide by the time."""
+        """Count images; at log steps, log the rates."""
         self._images += len(batch.image) * trainer.world_size
         steps = trainer.global_step - self._step
         if steps == 0 or not _is_log_step(trainer, trainer.global_step):
@@ -72,6 +72,6 @@ class LogThroughput(pl.Callback):
 
 
 def _is_log_step(trainer: pl.Trainer, steps: int) -> bool:
-    """Lightning writes the log after so many steps; never if told 0."""
+    """Whether Lightning logs after this number of steps; never if `log_every_n_steps` is 0."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # which Lightning does not declare
     return interval > 0 and steps % interval == 0

@@ -1,4 +1,4 @@
-"""What the model sees and makes, at every validation: pictures and meshes, in the run's folder and to the loggers."""
+"""Pictures and meshes of validation objects, in the run's folder and in its loggers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sdfsrn.system import ShapeModel
 
 
 class LogPictures(pl.Callback):
-    """At every validation, of the first objects: input, rendered RGB, mask, depth and normals; meshes and what they measure.
+    """Log the first objects at every validation: input, rendered RGB, mask, depth, normals, meshes and their measures.
 
     Args:
-        folder: `step_000100.png` and the first object's `step_000100.glb` are written there.
-        num_objects: of the validation split.
+        folder: of `step_000100.png`, and of the first object's `step_000100.glb`.
+        num_objects: pictures of the validation split.
     """
 
     def __init__(self, folder: str, num_objects: int = 6) -> None:
@@ -27,7 +27,7 @@ class LogPictures(pl.Callback):
         self.num_objects = num_objects
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: ShapeModel) -> None:
-        """Draw and log."""
+        """Draw, write and log the previews."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
         if trainer.sanity_checking or not trainer.is_global_zero or datamodule is None:
             return

@@ -1,4 +1,4 @@
-"""Sphere pretraining as a stage that runs by itself before the first fit."""
+"""Sphere pretraining: a stage before the first training step."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class _Settings(NamedTuple):
 
 
 class SpherePretraining(pl.Callback):
-    """Start from spheres: the hypernetwork learns, for latent codes z ~ N(0, I), the SDF of a sphere. Eq. (26).
+    """Train the hypernetwork to give the SDF of a sphere for latent codes z ~ N(0, I). Eq. (26), arXiv:2010.10505.
 
-    Skipped when a run is resumed. The result depends on these settings, the architecture and the seed only; it is kept in
-    `cache` and taken from there the next time.
+    Skipped when a run is resumed. The result depends on these settings and the hypernetwork's initial weights only, and is
+    cached.
 
     Args:
         radius: of the sphere, world frame.
-        iterations, num_points, num_latents, learning_rate: of the fit with Adam; `num_points` altogether an iteration.
+        iterations, num_points, num_latents, learning_rate: of the fit with Adam; `num_points` per iteration, in total.
         low, high: points are uniform in [low, high]^3.
-        seed: of codes, points, and the hypernetwork's own start.
-        cache: folder; None keeps nothing.
+        seed: of codes and points.
+        cache: folder of results; None caches nothing.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SpherePretraining(pl.Callback):
         self.cache = pathlib.Path(cache) if cache else None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Pretrain an `SDFSRN`, or load the result; the main process does, the others get its weights."""
+        """Pretrain an `SDFSRN`, or load a cached result, in the main process; the others receive its weights."""
         if not isinstance(pl_module, SDFSRN) or trainer.ckpt_path is not None or pl_module.pretrained:
             return
         hypernetwork = pl_module.hypernetwork
@@ -76,8 +76,8 @@ class SpherePretraining(pl.Callback):
                 hypernetwork.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
                 rank_zero_info(f"Sphere pretraining: loaded {path}.")
                 return
-            except Exception as error:  # a damaged cache costs only its making again
-                rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and made anew.")
+            except Exception as error:  # a damaged file is replaced
+                rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and is replaced.")
         loss = self.fit(hypernetwork)
         rank_zero_info(
             f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings.iterations} iterations."
@@ -88,7 +88,7 @@ class SpherePretraining(pl.Callback):
             write_atomically(path, stream.getvalue())
 
     def fit(self, hypernetwork: Hypernetwork) -> Tensor:
-        """Pretrain in place, without touching anybody else's random numbers; the last loss."""
+        """Pretrain in place with a random generator of its own, and return the last loss."""
         options = self.settings
         device = next(hypernetwork.parameters()).device
         generator = torch.Generator().manual_seed(options.seed)

@@ -21,17 +21,22 @@ camera is a weak-perspective one: `scale` pixel coordinates (along x) a unit of 
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera
 
 CAD_TO_WORLD = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])  # (x, y, z) -> (-x, z, y), a rotation
 CAMERA_DISTANCE = 2.5  # of weak-perspective cameras, in front of the origin: any depth gives the same picture
 FLIP = np.diag([1.0, -1.0, -1.0])
+# The pinhole cameras of Kato et al.'s renderings of ShapeNet ("NMR"): degrees above the object, its distance in world units,
+# and the focal length in half screens (fields of view of 30 degrees).
+NMR_ELEVATION, NMR_DISTANCE, NMR_FOCAL = 30.0, 2.732, 3.7320508
 PROJECTIONS: dict[str, type[Camera]] = {"perspective": PerspectiveCamera, "orthographic": OrthographicCamera}
 
 
@@ -55,9 +60,9 @@ CONVENTIONS = {
 def pascal3d_rotation(azimuth: float, elevation: float, theta: float) -> Float[np.ndarray, "3 3"]:
     """R = Rz(-theta) diag(1, -1, -1) Rx(elevation - 90) Rz(-azimuth), from the CAD's frame to OpenCV's camera axes.
 
-    Angles in degrees, as PASCAL3D+ annotates them; project_3d.m of its release.
+    diag(1, -1, -1) is half a turn about x. Angles in degrees, as PASCAL3D+ annotates them; project_3d.m of its release.
     """
-    return _about_z(-theta) @ FLIP @ _about_x(elevation - 90) @ _about_z(-azimuth)
+    return Rotation.from_euler("zxz", [-azimuth, elevation + 90, -theta], degrees=True).as_matrix()
 
 
 def rotation_from_angles(azimuth: float, elevation: float, theta: float, convention: str) -> Float[np.ndarray, "3 3"]:
@@ -72,15 +77,10 @@ def angles_from_rotation(rotation: Float[np.ndarray, "3 3"], convention: str) ->
     Seen from straight above or below, where azimuth and theta turn the picture alike, theta is 0.
     """
     frame = convention_with_angles(convention)
-    matrix = rotation @ CAD_TO_WORLD
-    backward = -matrix[2]  # (cos e sin a, -cos e cos a, sin e), see `pascal3d_rotation`
-    flat = np.hypot(backward[0], backward[1])
-    if flat > 1e-9:
-        azimuth, theta = np.arctan2(backward[0], -backward[1]), np.arctan2(-matrix[0, 2], -matrix[1, 2])
-    else:
-        azimuth, theta = np.arctan2(matrix[0, 1], matrix[0, 0]), 0.0
-    elevation = np.arctan2(backward[2], flat)
-    return float(frame.azimuth * np.rad2deg(azimuth) % 360), float(np.rad2deg(elevation)), float(np.rad2deg(theta))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gimbal lock")  # the last angle is 0 then
+        first, middle, last = Rotation.from_matrix(rotation @ CAD_TO_WORLD).as_euler("zxz", degrees=True)
+    return float(-frame.azimuth * first % 360), float(middle - 90), float(180 - (180 + last) % 360)
 
 
 def camera_from_angles(
@@ -158,13 +158,3 @@ def screen_matrix(convention: str, size: tuple[int, int]) -> Float[np.ndarray, "
         return np.eye(3)
     x, y = 2 / size[0], 2 / size[1]
     return np.array([[x, 0, -x * corner - 1], [0, y, -y * corner - 1], [0, 0, 1]])
-
-
-def _about_z(degrees: float) -> np.ndarray:
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-
-
-def _about_x(degrees: float) -> np.ndarray:
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import sparse
 
+SIDES = ("longer", "height")  # of an object's box, in which the side of a crop is given
+
 
 class Window(NamedTuple):
-    """A square; in pixels from the outer corner of the first, not necessarily whole, not necessarily within the picture."""
+    """A square in pixels from the outer corner of the first one; at any fraction of a pixel, and it may leave the picture."""
 
     left: float
     top: float
@@ -18,7 +20,7 @@ class Window(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A rectangle of whole pixels; its edges, from the outer corner of the first pixel."""
+    """A rectangle of whole pixels by its edges, counted from the outer corner of the first pixel."""
 
     left: int
     top: int
@@ -30,19 +32,36 @@ class Box(NamedTuple):
         """(x, y)."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
-    def square(self, margin: float = 1.0) -> Window:
-        """About the same middle, with `margin` times the longer side."""
-        side = margin * max(self.right - self.left, self.bottom - self.top)
+    @property
+    def longer(self) -> int:
+        """The longer side."""
+        return max(self.right - self.left, self.bottom - self.top)
+
+    def square(self, margin: float = 1.0, of: str = "longer") -> Window:
+        """The square about the same middle whose side is `margin` times the `longer` side or the `height`."""
+        side = margin * (self.longer if of == "longer" else self.bottom - self.top)
         return Window(self.middle[0] - side / 2, self.middle[1] - side / 2, side)
 
 
 def object_box(alpha: Float[np.ndarray, "h w"]) -> Box | None:
-    """Of the pixels at least half covered; None if there are none."""
+    """The bounding box of the pixels with an alpha of at least 1 / 2; None if there are none."""
     inside = alpha >= 0.5
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if len(rows) == 0:
         return None
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def crop_window(alpha: Float[np.ndarray, "h w"], crop: float | None, of: str = "longer") -> Window:
+    """The window around the object, `crop` times the `longer` side or the `height` of its box, or around the picture if None.
+
+    Raises:
+        ValueError: no object to crop to.
+    """
+    box = Box(0, 0, alpha.shape[1], alpha.shape[0]) if crop is None else object_box(alpha)
+    if box is None:
+        raise ValueError("Expected an object to crop to, but no pixel is covered by half.")
+    return box.square() if crop is None else box.square(crop, of)
 
 
 def crop_square(
@@ -77,7 +96,7 @@ def crop_square(
 
 
 def _weights(start: float, side: float, size: int, length: int) -> sparse.csr_matrix:
-    """(size, length): how much of each new pixel's interval every old pixel takes up.
+    """Weights (size, length): the share of every old pixel in each new pixel's interval.
 
     An interval is never narrower than an old pixel: the overlap of two unit intervals is the hat function of linear
     interpolation, so the one formula serves shrinking and enlarging.
@@ -95,7 +114,7 @@ def _weights(start: float, side: float, size: int, length: int) -> sparse.csr_ma
 
 
 def _used(weights: sparse.csr_matrix) -> tuple[int, sparse.csr_matrix]:
-    """Without the old pixels that nothing takes from; and the first that is kept."""
+    """Drop old pixels of zero weight; return the first index kept and the trimmed weights."""
     if weights.nnz == 0:
         return 0, weights[:, :1]
     first, last = int(weights.indices.min()), int(weights.indices.max())
@@ -103,7 +122,7 @@ def _used(weights: sparse.csr_matrix) -> tuple[int, sparse.csr_matrix]:
 
 
 def _pool(values: np.ndarray, rows: sparse.csr_matrix, columns: sparse.csr_matrix) -> np.ndarray:
-    """(h, w, c) to (size, size, c)."""
+    """Weighted means of pixels, (h, w, c) to (size, size, c)."""
     height, width, channels = values.shape
     tall = (rows @ values.reshape(height, width * channels)).reshape(-1, width, channels)
     wide = columns @ tall.transpose(1, 0, 2).reshape(width, -1)

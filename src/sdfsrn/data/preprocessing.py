@@ -1,4 +1,4 @@
-"""From one picture of any size to the input of a network, at inference as in training."""
+"""Preparation of pictures for a trained network, the same at inference as in training."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from sdfsrn.data.batches.resizing import resize
-from sdfsrn.data.batches.views import ViewsDataset, collate_views, composite
-from sdfsrn.data.source import ImageSample, Source
-from sdfsrn.functional.camera import OrthographicCamera
+from sdfsrn.data.batches.pictures import pack, read_pictures
+from sdfsrn.data.batches.views import BatchSettings, composite, make_views
+from sdfsrn.data.cropping import SIDES, crop_square, crop_window
+from sdfsrn.data.source import Source
 from sdfsrn.runtime.files import read_picture as read_picture_file
 from sdfsrn.structures import Views
 
@@ -30,13 +29,24 @@ class Preprocessing:
     Args:
         image_size: height and width of the network's input.
         background: colour behind the object, in [-1, 1].
-        crop: side of the square cut out around the silhouette, in longer sides of its box; None takes the whole picture,
-            padded to a square.
+        crop: side of the square cut out around the silhouette, in sides of its box; None takes the whole picture, padded to
+            a square.
+        crop_side: which side of the box that is, `longer` or `height`.
+
+    Raises:
+        ValueError: a size or a crop that is not positive, or another side.
     """
 
     image_size: int = 64
     background: float = 1.0
     crop: float | None = None
+    crop_side: str = "longer"
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or (self.crop is not None and not self.crop > 0):
+            raise ValueError(f"Expected a positive image_size and crop, got {self.image_size} and {self.crop}.")
+        if self.crop_side not in SIDES:
+            raise ValueError(f"Expected crop_side to be one of {', '.join(SIDES)}, got {self.crop_side}.")
 
     def __call__(self, image: ImageLike, mask: ImageLike | None = None) -> Float[Tensor, "3 h w"]:
         """The network's input, colours in [-1, 1].
@@ -48,19 +58,20 @@ class Preprocessing:
         Raises:
             ValueError: an unreadable image or mask, no mask at all, an empty one, or one of another size.
         """
-        color, alpha = square(*read_picture(image, mask), self.crop)
-        color, alpha = resize(color, alpha, self.image_size)
-        eye = torch.eye(3)
-        return composite(ImageSample(color, alpha, OrthographicCamera(torch.cat([eye, eye[:, :1]], 1), eye)), self.background)
+        color, alpha = read_picture(image, mask)
+        window = crop_window(alpha, self.crop, self.crop_side)
+        rgba = torch.from_numpy(pack(*crop_square(color, alpha, *window, self.image_size)))
+        layers = rgba.movedim(-1, 0)[None] / 255
+        return composite(layers[:, :3], layers[:, 3:], self.background)[0]
 
     def views(self, source: Source, indices: Sequence[int], device: torch.device) -> Views:
-        """A batch of pictures of a data set with all their pixels and their ground truth, as the model takes them.
+        """A batch of pictures of a data set with all their pixels and their ground truth, in the model's size.
 
         Raises:
             ValueError: a picture or a ground truth that cannot be used, named.
         """
-        dataset = ViewsDataset(source, None, self.background)
-        return tree_map(lambda tensor: tensor.to(device), collate_views([dataset[i] for i in indices]))
+        pictures = read_pictures(source, indices, points=True, size=self.image_size)
+        return make_views(pictures.to(device), None, BatchSettings(background=self.background))
 
 
 def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, np.ndarray]:
@@ -80,27 +91,9 @@ def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, 
     return np.array(opened.convert("RGB")), array
 
 
-def square(color: np.ndarray, alpha: np.ndarray, margin: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest square around the picture, or one of `margin` times the silhouette's longer side around the silhouette."""
-    height, width = alpha.shape
-    if margin is None:
-        side, center = max(height, width), (height / 2, width / 2)
-    else:
-        rows, columns = np.nonzero(alpha >= 0.5)
-        side = round(margin * (max(np.ptp(rows), np.ptp(columns)) + 1))
-        center = ((rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2)
-    if side < 1:
-        raise ValueError(f"Expected a positive margin, got {margin}.")
-    top, left = (round(c - side / 2) for c in center)
-    pad = [(max(0, -top), max(0, top + side - height)), (max(0, -left), max(0, left + side - width))]
-    top, left = top + pad[0][0], left + pad[1][0]
-    window = (slice(top, top + side), slice(left, left + side))
-    return np.pad(color, [*pad, (0, 0)])[window], np.pad(alpha, pad)[window]
-
-
 def _open(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image
+        return ImageOps.exif_transpose(image)
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     return read_picture_file(pathlib.Path(image))

@@ -25,21 +25,21 @@ class ImageSample(NamedTuple):
 class Source(Protocol):
     """A split of a data set: pictures, and ground truth where there is any."""
 
-    names: list[str]  # one a picture
+    names: list[str]  # one per picture
 
     def __len__(self) -> int: ...
 
     def picture(self, index: int) -> ImageSample:
-        """Raises ValueError, naming the file, for what cannot be used."""
+        """The picture of an index; ValueError, naming the file, if it cannot be used."""
         ...
 
     def points(self, index: int) -> np.ndarray:
-        """(n, 3) float32 surface points in the world frame; n = 0 where there is no truth, as in training splits."""
+        """(n, 3) float32 surface points in the world frame; n = 0 if there is no ground truth, as in training splits."""
         ...
 
 
 class GroundTruth:
-    """What a source may know of an object's shape beside points, for evaluation: inherit, and override what is known."""
+    """Ground truth beside points, for evaluation: a source inherits this and overrides what it knows."""
 
     def normals(self, index: int) -> np.ndarray:
         """(n, 3) float32 unit normals of `points(index)`, in their order; n = 0 if unknown."""
@@ -55,7 +55,7 @@ class GroundTruth:
 
 
 def ground_truth(source: Source) -> GroundTruth:
-    """The source itself, or, of one that does not inherit `GroundTruth`, nothing known."""
+    """`source` if it provides `GroundTruth`, else an empty `GroundTruth`."""
     return source if isinstance(source, GroundTruth) else GroundTruth()
 
 
@@ -83,15 +83,24 @@ def check_picture(picture: ImageSample, name: str) -> None:
 
 
 def short_name(name: str) -> str:
-    """A file's or picture's name in letters that every file system takes: the model's folder and the view."""
+    """A picture's name without path and suffix, the model's folder and the view, for the names of files."""
     parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
     return "_".join(parts[-2:])
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, evenly spaced; all of them if they are no more.
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly spaced from the first to the last; all of them if they are no more.
 
-    >>> spread(9, 3), spread(2, 3)
+    >>> evenly_spaced(9, 3), evenly_spaced(2, 3)
     ([0, 4, 8], [0, 1])
     """
     return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def other_sides(view: int, count: int) -> list[int]:
+    """Up to four of the `count` views around an object, evenly spaced, other than `view`.
+
+    >>> other_sides(3, 10), other_sides(0, 2)
+    ([1, 5, 7, 9], [1])
+    """
+    return sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})

@@ -1,8 +1,9 @@
-"""An evaluation as one HTML file that needs no network: numbers, histograms, pictures, and meshes that turn."""
+"""An evaluation as one HTML page that needs no network: numbers, histograms, pictures, and meshes in 3D."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import importlib.resources
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
+import trimesh.viewer
 from jaxtyping import Float, Int, UInt8
 
 from sdfsrn.meshes.io import mesh_colors
@@ -28,20 +30,20 @@ _STEPS = 65_535  # a vertex is one of 2^16 places along each side of its mesh's 
 
 
 class Metric(NamedTuple):
-    """What is known of all objects together about a column of the rows."""
+    """Statistics of a column of the rows."""
 
     mean: float | None
     median: float | None
     interval: tuple[float, float] | None = None  # 95 % of the mean, over objects
-    baselines: Mapping[str, float] = MappingProxyType({})  # means, by name
+    references: Mapping[str, float] = MappingProxyType({})  # means to compare with, by name
     higher_is_better: bool = False
 
 
 class ReportObject(NamedTuple):
-    """An object to look at; mesh and truth in one frame, y up."""
+    """Pictures and shapes of an object; mesh and truth in one frame, y up."""
 
     pictures: Mapping[str, UInt8[np.ndarray, "_ _ 3"]]  # by heading, in this order; the first two stand for the object in lists
-    mesh: trimesh.Trimesh | None  # with vertex colours; without faces where no surface was found, None where it was not kept
+    mesh: trimesh.Trimesh | None  # with vertex colours; without faces if there is no surface, None if it is in no file
     truth: Float[np.ndarray, "n 3"] | trimesh.Trimesh | None  # points in random order, or a mesh
 
 
@@ -53,17 +55,17 @@ def write_report(
     rows: Sequence[Mapping[str, Any]],
     objects: Mapping[int, ReportObject],
 ) -> None:
-    """Write the page. It loads nothing from elsewhere, and text from outside (names, facts) is never read as HTML.
+    """Write the page atomically. It loads nothing from elsewhere, and names and facts are never read as HTML.
 
     Args:
-        path: of the file, which appears whole or not at all.
+        path: of the file.
         title: in words, such as "SDF-SRN on chairs".
-        facts: data set, version, seed, ...: shown as they are; a mapping, such as the protocol, folds away under its name.
-        metrics: the rows' columns to compare objects by; the first is chosen when the page opens.
-        rows: one an object, all with the same columns: `name`, `status` ("ok", "failure: ...", or why it was not measured),
-            the metrics, and any others. NaN and None are shown as missing.
+        facts: data set, version, seed, ...; a mapping, such as the protocol, folds away under its name.
+        metrics: columns to compare objects by; the first is selected when the page opens.
+        rows: one per object, all with the same columns: `name`, `status` ("ok", "failure: ...", or the reason why it was not
+            measured), the metrics, and any others. NaN and None are shown as missing.
         objects: pictures and meshes of some of the rows, by position. Meshes of more than 60,000 faces are made coarser
-            and clouds of more than 15,000 points cut, which the page says.
+            and clouds of more than 15,000 points are cut; the page says so.
 
     Raises:
         ValueError: rows of different columns, a metric that is no column, an object that is no row.
@@ -73,22 +75,22 @@ def write_report(
         raise ValueError(f"Expected rows of the columns {', '.join(columns)}, got others for {path}")
     if missing := [name for name in ("name", "status", *metrics) if name not in columns]:
         raise ValueError(f"Expected a column {missing[0]}, got {', '.join(columns)} for {path}")
-    if strangers := [index for index in objects if not 0 <= index < len(rows)]:
-        raise ValueError(f"Expected objects among the {len(rows)} rows, got number {strangers[0]} for {path}")
+    if unknown := [index for index in objects if not 0 <= index < len(rows)]:
+        raise ValueError(f"Expected objects among the {len(rows)} rows, got number {unknown[0]} for {path}")
     content = {
         "title": title,
         "facts": facts,
         "metrics": {name: metric._asdict() for name, metric in metrics.items()},
         "columns": columns,
         "rows": [list(row.values()) for row in rows],
-        "objects": {str(index): _object(found) for index, found in objects.items()},
+        "objects": {str(index): _object(item) for index, item in objects.items()},
     }
     write_atomically(path, _page(title, content).encode(errors="replace"))
 
 
 def _page(title: str, content: Mapping[str, Any]) -> str:
-    """The template with everything in it. Its security policy names script and style by their hash: no other ever runs."""
-    style, script = _asset("report.css"), _asset("viewer.js") + _asset("report.js")
+    """The template filled in. Its security policy names script and style by their hash, so that no other script runs."""
+    style, script = _asset("report.css"), three() + _asset("viewer.js") + _asset("report.js")
     return string.Template(_asset("report.html")).substitute(
         title=html.escape(title),
         style=style,
@@ -99,8 +101,22 @@ def _page(title: str, content: Mapping[str, Any]) -> str:
     )
 
 
+@functools.cache
+def three() -> str:
+    """three.js, from trimesh, which bundles it in the page of its own viewer; without that viewer's program.
+
+    Raises:
+        ValueError: this version of trimesh has another bundle.
+    """
+    page = trimesh.viewer.scene_to_html(trimesh.Scene([trimesh.creation.box()]))
+    library, end, _ = page.partition("<script>")[2].partition("THREE.GLTFLoader=GLTFLoader;})();")
+    if not end:
+        raise ValueError(f"Expected three.js in the viewer of trimesh, got another program in trimesh {trimesh.__version__}")
+    return f"{library}{end}\n"
+
+
 def _asset(name: str) -> str:
-    return (importlib.resources.files("sdfsrn") / "assets" / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("sdfsrn.evaluation") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
@@ -108,7 +124,7 @@ def _hash(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: mappings, lists, strings, finite numbers; others become null (NaN, infinity) or their text."""
+    """Convert to values of JSON: NaN and infinity to None, unknown objects to their text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -120,12 +136,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _object(found: ReportObject) -> dict[str, Any]:
+def _object(item: ReportObject) -> dict[str, Any]:
     return {
-        "pictures": {heading: _text(png_bytes(picture)) for heading, picture in found.pictures.items()},
-        "mesh": None if found.mesh is None else _mesh(found.mesh, smooth=True),
-        "kept": found.mesh is not None,
-        "truth": _truth(found.truth),
+        "pictures": {heading: _text(png_bytes(picture)) for heading, picture in item.pictures.items()},
+        "mesh": None if item.mesh is None else _mesh(item.mesh, smooth=True),
+        "written": item.mesh is not None,
+        "truth": _truth(item.truth),
     }
 
 
@@ -141,15 +157,15 @@ def _truth(truth: Float[np.ndarray, "n 3"] | trimesh.Trimesh | None) -> dict[str
 
 
 def _mesh(mesh: trimesh.Trimesh, smooth: bool) -> dict[str, Any] | None:
-    """None for a mesh without faces; those with a corner that is NaN do not count, and unused vertices are left out."""
+    """Pack a mesh without its unused vertices and its faces with a NaN corner; None if no face is left."""
     vertices, faces, colors = np.asarray(mesh.vertices, float), np.asarray(mesh.faces), mesh_colors(mesh)
     faces = faces[np.isfinite(vertices).all(-1)[faces].all(-1)]
     if len(faces) == 0:
         return None
     used, corners = np.unique(faces, return_inverse=True)
     values = [vertices[used]] if colors is None else [vertices[used], colors[used, :3].astype(float)]
-    coarse, (places, *paint) = coarsen(corners.reshape(-1, 3), values, MOST_FACES)
-    return _shape(places, coarse, *paint) | _size(len(mesh.faces), len(coarse), "faces") | {"smooth": smooth}
+    coarse, (places, *colored) = coarsen(corners.reshape(-1, 3), values, MOST_FACES)
+    return _shape(places, coarse, *colored) | _size(len(mesh.faces), len(coarse), "faces") | {"smooth": smooth}
 
 
 def _size(count: int, drawn: int, unit: str) -> dict[str, Any]:
@@ -159,9 +175,10 @@ def _size(count: int, drawn: int, unit: str) -> dict[str, Any]:
 def coarsen(
     faces: Int[np.ndarray, "f 3"], values: Sequence[Float[np.ndarray, "n _"]], most: int
 ) -> tuple[Int[np.ndarray, "g 3"], list[Float[np.ndarray, "k _"]]]:
-    """At most `most` faces, and the values (positions first) of their vertices: those in one cell of a grid become their mean.
+    """Merge vertices until at most `most` faces are left; the faces, and the vertices' values (positions first).
 
-    The cells are cubes, as small as will do; faces that collapse disappear. A mesh of no more faces stays as it is.
+    Vertices in one cubic cell of a grid become their mean, and faces that collapse disappear. The cells are as small as
+    possible. A mesh of no more faces stays unchanged.
     """
     vertices = values[0]
     if len(faces) <= most:

@@ -1,4 +1,4 @@
-"""All measures of one predicted shape against what is known of the true one."""
+"""All measures of one predicted shape against the ground truth of its object."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sdfsrn.metrics.protocol import EvaluationProtocol
 
 
 class TrueShape(NamedTuple):
-    """What is known of an object, to measure a prediction by; world frame."""
+    """The ground truth of an object, as far as it is known; world frame."""
 
     points: Float[Tensor, "k 3"]
     normals: Float[Tensor, "m 3"]  # of the points, in their order; m = 0 if unknown
-    occupancy: Callable[[np.ndarray], np.ndarray | None]  # of points (n, 3): which lie inside; None if unknown
+    occupancy: Callable[[np.ndarray], np.ndarray | None]  # which of the points (n, 3) lie inside; None if unknown
     views: list[ImageSample]  # the input, then the same object from other sides
 
 
 class Cloud(NamedTuple):
-    """A predicted surface of which only points (in random order) are known."""
+    """A predicted surface given by points, in random order."""
 
     points: Float[Tensor, "n 3"]
     normals: Float[Tensor, "m 3"]  # m = n, or 0 if unknown
@@ -42,14 +42,14 @@ PredictedSurface = trimesh.Trimesh | Cloud
 
 
 class Measurement(NamedTuple):
-    """What came of it: `ok`, `failure: ...` or `no ground truth`, and all that could be measured, by name."""
+    """The status (`ok`, `failure: ...` or `no ground truth`) and the measures by name."""
 
     status: str
     values: dict[str, float]
 
 
 def metric_names(protocol: EvaluationProtocol) -> list[str]:
-    """All that `measure` may find, in the order of tables; distances in the world's unit."""
+    """The names of all measures, in the order of tables; distances are in the world's unit."""
     scores = [f"fscore@{threshold:g}" for threshold in protocol.thresholds]
     squared = ["chamfer_squared"] if protocol.squared else []
     views = ["silhouette_iou", "novel_silhouette_iou", "depth_error"]
@@ -57,7 +57,7 @@ def metric_names(protocol: EvaluationProtocol) -> list[str]:
 
 
 def read_truth(source: Source, index: int, protocol: EvaluationProtocol) -> TrueShape:
-    """Of a picture's object, as the protocol takes it. Raises ValueError for what cannot be read."""
+    """Read the ground truth of a picture's object. Raises ValueError if it or the picture is broken."""
     known, picture = ground_truth(source), source.picture(index)
     points = protocol.ground_truth(torch.from_numpy(source.points(index)))
     normals = torch.from_numpy(known.normals(index))[: len(points)]
@@ -67,10 +67,10 @@ def read_truth(source: Source, index: int, protocol: EvaluationProtocol) -> True
 
 
 def measure(prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol) -> Measurement:
-    """Shapes where the protocol's alignment puts them, silhouettes and depth where the prediction is.
+    """Measure a prediction: shapes after the protocol's alignment, silhouettes and depth without.
 
-    An empty prediction, or one that is not finite, is a failure, of which nothing is measured; of an object without true
-    points only the views are.
+    An empty prediction, or one that is not finite, is a failure without measures. Without true points only the views are
+    measured.
     """
     if failure := _failure(prediction):
         return Measurement(f"failure: {failure}", {})
@@ -81,9 +81,9 @@ def measure(prediction: PredictedSurface, truth: TrueShape, protocol: Evaluation
 
 
 def measure_shape(prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol) -> dict[str, float]:
-    """`accuracy`, `coverage`, `chamfer`, F-scores; `normal_consistency` and `volume_iou` if both sides are known.
+    """`accuracy`, `coverage`, `chamfer`, F-scores; `normal_consistency` and `volume_iou` if known of both shapes.
 
-    Points are spread evenly over the aligned surface.
+    Points are uniform over the aligned surface.
     """
     predicted = surface_cloud(prediction, protocol)
     alignment = protocol.register(predicted.points, truth.points)
@@ -92,23 +92,23 @@ def measure_shape(prediction: PredictedSurface, truth: TrueShape, protocol: Eval
     elif protocol.aligns:
         prediction = _moved(prediction, alignment)
         predicted = surface_cloud(prediction, protocol)
-    found = match(predicted.points, truth.points)
-    accuracy, coverage = float(found.accuracy.mean()), float(found.coverage.mean())
+    nearest = match(predicted.points, truth.points)
+    accuracy, coverage = float(nearest.accuracy.mean()), float(nearest.coverage.mean())
     values = {"accuracy": accuracy, "coverage": coverage, "chamfer": (accuracy + coverage) / 2}
     if protocol.squared:
-        values["chamfer_squared"] = float(found.accuracy.square().mean() + found.coverage.square().mean()) / 2
-    values |= {f"fscore@{t:g}": float(f_score(found, t)) for t in protocol.thresholds}
+        values["chamfer_squared"] = float(nearest.accuracy.square().mean() + nearest.coverage.square().mean()) / 2
+    values |= {f"fscore@{t:g}": float(f_score(nearest, t)) for t in protocol.thresholds}
     if len(truth.normals) and len(predicted.normals):
-        values["normal_consistency"] = float(normal_consistency(found, predicted.normals, truth.normals))
+        values["normal_consistency"] = float(normal_consistency(nearest, predicted.normals, truth.normals))
     if not isinstance(prediction, Cloud):
         values |= _volume(prediction, truth)
     return values
 
 
 def measure_views(mesh: trimesh.Trimesh, truth: TrueShape) -> dict[str, float]:
-    """`silhouette_iou` in the input, the mean over other views `novel_silhouette_iou`, and `depth_error`.
+    """`silhouette_iou` in the input's view, its mean over the other views `novel_silhouette_iou`, and `depth_error`.
 
-    A pixel belongs to a silhouette if half of it is covered.
+    A pixel belongs to a silhouette if at least half of it is covered.
     """
     ious = []
     for picture in truth.views:
@@ -125,8 +125,8 @@ def measure_views(mesh: trimesh.Trimesh, truth: TrueShape) -> dict[str, float]:
 def depth_error(mesh: trimesh.Trimesh, points: Float[Tensor, "k 3"], camera: Camera, shape: tuple[int, ...]) -> float:
     """Mean |z - z'| between the visible true surface and the mesh, along the same lines of sight; NaN if no line meets both.
 
-    One line a pixel (of `shape`, height and width): through the nearest of the true points that fall into the pixel, whose
-    depth is z; the mesh's depth on the same line is z'. Pixels without a true point or without the mesh do not count.
+    One line per pixel (of `shape`, height and width) goes through the nearest true point in that pixel, at depth z, and meets
+    the mesh at depth z'. Pixels without a true point or without the mesh do not count.
     """
     camera = camera.map(lambda matrix: matrix.detach().cpu().double()[None])
     uv, depth = camera.project(points.cpu().double()[None])
@@ -139,13 +139,13 @@ def depth_error(mesh: trimesh.Trimesh, points: Float[Tensor, "k 3"], camera: Cam
     if len(chosen) == 0:
         return math.nan
     rays = camera.rays(uv[:, chosen])
-    found = _first_depth(mesh, rays.origin[0].numpy(), rays.direction[0].numpy())
-    error = np.abs(found - depth[0, chosen].numpy())
+    predicted = _first_depth(mesh, rays.origin[0].numpy(), rays.direction[0].numpy())
+    error = np.abs(predicted - depth[0, chosen].numpy())
     return float(np.mean(error[np.isfinite(error)])) if np.isfinite(error).any() else math.nan
 
 
 def surface_cloud(prediction: PredictedSurface, protocol: EvaluationProtocol) -> Cloud:
-    """Points spread evenly over a mesh, and its normals there."""
+    """Points uniform over a mesh, and its normals at them; a cloud is returned as it is."""
     if isinstance(prediction, Cloud):
         return prediction
     points, normals = sample_surface(prediction, protocol.num_points, protocol.seed)
@@ -169,12 +169,12 @@ def _moved(mesh: trimesh.Trimesh, alignment: Affine) -> trimesh.Trimesh:
 
 
 def _volume(mesh: trimesh.Trimesh, truth: TrueShape) -> dict[str, float]:
-    """`volume_iou`, from samples of the box around both; nothing if the truth is no known solid or the mesh is open."""
+    """`volume_iou`, from samples of the box around both; empty if the occupancy is unknown or the mesh is open."""
     if not mesh.is_watertight:
         return {}
     true = truth.points.cpu().double().numpy()
     low, high = np.minimum(mesh.bounds[0], true.min(0)), np.maximum(mesh.bounds[1], true.max(0))
-    margin = 0.02 * (high - low).max()  # of a surface that is known by points
+    margin = 0.02 * (high - low).max()  # since points underestimate the box of their surface
     samples = volume_samples(low - margin, high + margin)
     inside = truth.occupancy(samples)
     if inside is None:
@@ -183,7 +183,7 @@ def _volume(mesh: trimesh.Trimesh, truth: TrueShape) -> dict[str, float]:
 
 
 def _first_depth(mesh: trimesh.Trimesh, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Depth at which lines of sight first meet the mesh; NaN where they do not."""
+    """Depth at which lines of sight first meet the mesh; NaN for lines that miss it."""
     face = mesh.ray.intersects_first(origin, direction)
     depth = np.full(len(face), np.nan)
     hit = face >= 0

@@ -1,8 +1,9 @@
-"""What a model makes of a few objects, to look at: pictures of their functions, meshes, and what they measure."""
+"""Previews of a few objects: renderings of a model, meshes, and their measures."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ HEADINGS = ("input", "rendered", "mask", "depth", "normals")
 
 
 class Preview(NamedTuple):
-    """What a model makes of one validation object."""
+    """A model's reconstruction of one validation object."""
 
     name: str
     pictures: list[np.ndarray]  # as HEADINGS names them
@@ -35,40 +36,42 @@ class Preview(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The name and what is known."""
+        """The name, and the measures that are known."""
         numbers = {"accuracy": self.accuracy, "coverage": self.coverage, "IoU": self.iou}
         return ", ".join([self.name, *(f"{name} {value:.3f}" for name, value in numbers.items() if not math.isnan(value))])
 
 
 @torch.no_grad()
 def preview(model: ShapeModel, views: Views, names: Sequence[str]) -> list[Preview]:
-    """What is logged of each object, measured as in the model's validation; `views` must have all pixels of the images."""
-    shape = model(views.image)
-    rendering, protocol, previews = model.render(shape, views), model.validation, []
-    for i, (name, pictures) in enumerate(zip(names, draw(rendering, views), strict=True)):
-        mesh, truth = shape[i : i + 1].mesh(protocol.grid), protocol.ground_truth(views.points[i])
+    """Previews of a batch, measured as in the model's validation; `views` must have all pixels of the images."""
+    shape, protocol = model(views.image), model.validation
+    rendering = model.render(shape, views)
+    meshes = [shape[i : i + 1].mesh(protocol.grid) for i in range(len(names))]
+    previews = []
+    for i, (name, mesh, pictures) in enumerate(zip(names, meshes, draw(rendering, views, meshes), strict=True)):
+        truth = protocol.ground_truth(views.points[i])
         accuracy = coverage = math.nan
         if len(mesh.faces) and len(truth):
             predicted = protocol.align(protocol.sample(mesh), truth)
             accuracy, coverage = (float(distance) for distance in chamfer_distance(predicted, truth))
         iou = float(intersection_over_union(rendering.opacity[i] >= 0.5, views.inside[i]))
-        size = tuple(views.image.shape[-2:])
-        normals = render_mesh(mesh, views.camera.map(lambda matrix: matrix[i]), size).normals  # noqa: B023  # used at once
         side = render_mesh(mesh, orbit_camera(mesh, 215, 20), 128).color
-        previews.append(Preview(name, [*pictures, normals], mesh, side, truth.cpu(), accuracy, coverage, iou))
+        previews.append(Preview(name, pictures, mesh, side, truth.cpu(), accuracy, coverage, iou))
     return previews
 
 
 @torch.no_grad()
-def draw(rendering: Rendering, views: Views) -> list[list[np.ndarray]]:
-    """For each object the pictures that HEADINGS names but the normals; `views` must have all pixels of the images."""
-    shape = views.image.shape[-2:]
+def draw(rendering: Rendering, views: Views, meshes: Sequence[trimesh.Trimesh]) -> list[list[np.ndarray]]:
+    """The pictures that HEADINGS names, for each object; `views` must have all pixels of the images."""
+    shape = (views.image.shape[-2], views.image.shape[-1])
     inside = rendering.opacity >= 0.5
     depth = torch.where(inside, rendering.depth, torch.nan).unflatten(-1, shape).cpu().numpy()
     color = rendering.color.mT.unflatten(-1, shape)
     predicted, true = (mask.unflatten(-1, shape).cpu().numpy() for mask in (inside, views.inside))
+    cameras = [views.camera.map(operator.itemgetter(i)) for i in range(len(meshes))]
     pictures = []
-    for i in range(len(depth)):
-        image = to_picture(views.image[i])
-        pictures.append([image, to_picture(color[i]), overlay(image, true[i], predicted[i]), colorize_depth(depth[i])])
+    for i, (mesh, camera) in enumerate(zip(meshes, cameras, strict=True)):
+        image, normals = to_picture(views.image[i]), render_mesh(mesh, camera, shape).normals
+        mask = overlay(image, true[i], predicted[i])
+        pictures.append([image, to_picture(color[i]), mask, colorize_depth(depth[i]), normals])
     return pictures

@@ -1,9 +1,10 @@
-"""What one can score without learning, or without looking at the picture: the numbers a trained model has to beat."""
+"""Reference shapes, made without learning or without the picture: what a trained model has to beat."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +13,58 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.data.source import ImageSample
-from sdfsrn.evaluation.measuring import Cloud
+from sdfsrn.data.source import ImageSample, Source, evenly_spaced, ground_truth, short_name
+from sdfsrn.evaluation.measuring import Cloud, PredictedSurface, TrueShape
+from sdfsrn.evaluation.summary import Row, statistics
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.metrics.protocol import EvaluationProtocol
 
-CANDIDATES = 32  # shapes tried as the best constant one
-OBJECTS = 64  # objects that are enough for the mean of a baseline
-_THIN = 1000  # points that are enough to tell candidates apart
+CANDIDATES = 32  # shapes among which the best constant one is chosen, at most
+OBJECTS = 64  # objects that references are measured on, at most
+_THIN = 1000  # points per candidate in that choice
+
+
+class Reference(NamedTuple):
+    """A prediction that takes no model."""
+
+    predict: Callable[[TrueShape], PredictedSurface]
+    notes: dict[str, Any]  # for the summary
+
+
+def reference_shapes(source: Source | None, protocol: EvaluationProtocol) -> dict[str, Reference]:
+    """The references by name; the best constant shape is one of `source`, which gives none if None or without truth."""
+    ball, clouds = sphere(), candidate_clouds(source, protocol)
+    references = {"untrained sphere": Reference(lambda truth: ball, {})}
+    name = best_constant(clouds, protocol)
+    if name is not None:
+        constant = clouds[name]
+        references["best constant shape"] = Reference(lambda truth: constant, {"name": name, "chosen_from": len(clouds)})
+    references["visual hull"] = Reference(lambda truth: visual_hull(truth.views[0], protocol), {})
+    return references
+
+
+def reference_statistics(
+    references: Mapping[str, Reference], scores: Mapping[str, Sequence[Row]], protocol: EvaluationProtocol
+) -> dict[str, Any]:
+    """`statistics` of the references that could be measured, the number of objects, and notes."""
+    return {
+        name: statistics(scores[name], protocol.seed) | {"objects": len(scores[name])} | reference.notes
+        for name, reference in references.items()
+        if any(row.values for row in scores[name])
+    }
+
+
+def candidate_clouds(source: Source | None, protocol: EvaluationProtocol) -> dict[str, Cloud]:
+    """Ground truth of at most CANDIDATES pictures, evenly spaced over a split, by name; of those that have any."""
+    clouds: dict[str, Cloud] = {}
+    if source is None:
+        return clouds
+    for index in evenly_spaced(len(source), CANDIDATES):
+        points = protocol.ground_truth(torch.from_numpy(source.points(index)))
+        if len(points):
+            normals = torch.from_numpy(ground_truth(source).normals(index))[: len(points)]
+            clouds[short_name(source.names[index])] = Cloud(points, normals)
+    return clouds
 
 
 def sphere(radius: float = 0.5) -> trimesh.Trimesh:
@@ -31,7 +76,7 @@ def best_constant(candidates: Mapping[str, Cloud], protocol: EvaluationProtocol)
     """The name of the candidate with the least mean Chamfer distance to the other ones; None without any.
 
     Registered as the protocol says, on thinned clouds (in random order). With shapes of the validation split as candidates
-    it bounds what can be scored by a method that ignores its input, without having seen the test's truths.
+    it bounds the score of any method that ignores its input, without a look at the test's ground truth.
     """
     names = list(candidates)
     if not names:
@@ -46,9 +91,9 @@ def best_constant(candidates: Mapping[str, Cloud], protocol: EvaluationProtocol)
 
 
 def visual_hull(picture: ImageSample, protocol: EvaluationProtocol) -> trimesh.Trimesh:
-    """All of the grid's cube that falls into the picture's silhouette: what is left without knowledge of depth.
+    """The part of the grid's cube that projects into the picture's silhouette; closed.
 
-    Closed; its outline runs where half of a pixel would be covered.
+    Its outline runs where half of a pixel is covered.
     """
     camera = picture.camera.map(lambda matrix: matrix[None])
     alpha = torch.from_numpy(picture.alpha)[None, None]

@@ -1,145 +1,125 @@
-"""What an evaluation found: a row an object, statistics over objects, and a table with the baselines beside the model."""
+"""Results of an evaluation, object by object: the mesh, its measures and pictures, and measures of the reference shapes."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import math
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Column, Table
+import torch
+import trimesh
+from jaxtyping import Float
+from torch import Tensor
 
-from sdfsrn.functional.surface import bootstrap_interval
+from sdfsrn.data.batches.preload import PreloadedSource
+from sdfsrn.data.source import Source, evenly_spaced, short_name
+from sdfsrn.evaluation.measuring import TrueShape, measure, read_truth
+from sdfsrn.evaluation.previews import draw
+from sdfsrn.evaluation.references import OBJECTS, Reference
+from sdfsrn.evaluation.summary import Row
+from sdfsrn.functional.camera import Camera
 from sdfsrn.metrics.protocol import EvaluationProtocol
-from sdfsrn.runtime.files import write_atomically
-
-TENFOLD = ("accuracy", "coverage", "chamfer")  # as in the paper's tables
-
-
-class Row(NamedTuple):
-    """One object of `metrics.csv`."""
-
-    number: int  # in the split
-    name: str
-    status: str  # ok; failure: no usable prediction; no ground truth; unreadable: no picture or a broken truth
-    values: Mapping[str, float]  # what could be measured, see `sdfsrn.evaluation.measuring`
-    vertices: int = 0
-    faces: int = 0
-    mesh: str = ""  # stem of its files in `meshes/`, if there are any
+from sdfsrn.models import Shape
+from sdfsrn.structures import Views
+from sdfsrn.system import ShapeModel
 
 
-def file_stem(number: int, name: str) -> str:
-    """What an object's files are called."""
-    return f"{number:04d}_{name}"
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """Settings of an evaluation beside its protocol.
 
-
-def write_rows(rows: Sequence[Row], metrics: Sequence[str], path: pathlib.Path) -> None:
-    """A CSV file with a column a metric; the cell of what was not measured is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["number", "name", "status", *metrics, "vertices", "faces", "mesh"])
-    for row in rows:
-        measured = [row.values.get(name, "") for name in metrics]
-        writer.writerow([row.number, row.name, row.status, *measured, row.vertices, row.faces, row.mesh])
-    write_atomically(path, text.getvalue().encode())
-
-
-def statistics(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """`metrics`: of each metric mean, median, the 95 % bootstrap interval of the mean (`low`, `high`), and the count.
-
-    Beside them the means of the Chamfer distances, as they are and ten times as large; null if nothing was measured.
-    Independent of the order of the rows.
+    Args:
+        formats: suffixes of the mesh files; without any, no meshes are written.
+        limit: number of objects, from the start of the split; None evaluates all.
+        reference: the split whose best constant shape is a reference; None leaves that reference out.
+        refine: the shape of one object in place of the model's own (test-time optimization).
+        about: what is evaluated, in words, for the summary and the report.
     """
-    found: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row.values):
-        values = np.sort([row.values[name] for row in rows if name in row.values])
-        low, high = bootstrap_interval(values, seed)
-        mean = math.fsum(values) / len(values)
-        found[name] = {"mean": mean, "median": float(np.median(values)), "low": low, "high": high, "count": len(values)}
-    means = {name: found[name]["mean"] if name in found else None for name in TENFOLD}
-    return {"metrics": found, **means, **{f"{name}_x10": None if x is None else 10 * x for name, x in means.items()}}
+
+    formats: Sequence[str] = ("ply", "obj", "glb")
+    limit: int | None = None
+    reference: Source | None = None
+    refine: Callable[[ShapeModel, Views], Shape] | None = None
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def summarize(rows: Sequence[Row], protocol: EvaluationProtocol) -> dict[str, Any]:
-    """`statistics`, counts, the protocol with its seed, and this package's version."""
-    from sdfsrn import __version__
+class Reconstruction(NamedTuple):
+    """A reconstructed object beside its ground truth; world frame."""
 
-    return {
-        **statistics(rows, protocol.seed),
-        "objects": len(rows),
-        "measured": sum(row.status == "ok" for row in rows),
-        "failures": sum(row.status.startswith("failure") for row in rows),
-        "without_truth": sum(row.status == "no ground truth" for row in rows),
-        "unreadable": sum(row.status.startswith("unreadable") for row in rows),
-        "protocol": dataclasses.asdict(protocol),
-        "version": __version__,
-    }
+    mesh: trimesh.Trimesh  # without faces if the reconstruction failed
+    truth: Float[Tensor, "k 3"]  # k = 0 if unknown
+    pictures: list[np.ndarray]  # as HEADINGS names them
+    camera: Camera  # of the input, without batch dimension
 
 
-def complaint(summary: Mapping[str, Any]) -> str | None:
-    """One line about objects that were not measured; None if all were, or if the split has no ground truth at all."""
-    lost = {name: summary[name] for name in ("failures", "unreadable", "without_truth")}
-    if summary["without_truth"] == summary["objects"]:
-        lost["without_truth"] = 0
-    count = sum(lost.values())
-    if count == 0:
-        return None
-    reasons = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in lost.items() if number)
-    return f"{count} of {summary['objects']} objects were not measured ({reasons}); metrics.csv says why."
+class Result(NamedTuple):
+    """One object of an evaluation."""
+
+    row: Row
+    before: Row  # before test-time optimization; without it, `row`
+    references: Mapping[str, Row]  # by the reference's name; empty for objects that references are not measured on
+    reconstruction: Reconstruction | None  # None if the object could not be read
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Means of the model, with their intervals, beside those of the baselines."""
-    lines = {}
-    if "before_optimization" in summary:
-        lines["before"] = summary["before_optimization"]
-    lines |= summary["baselines"]
-    forgiven = _forgiven(summary["protocol"])
-    title = f"Means over objects ({forgiven}); ↓ lower, ↑ higher is better"
-    first, interval = Column("", no_wrap=True), Column("95 % interval", min_width=11)
-    headings = ("model", "median", *(name.removeprefix("untrained ") for name in lines))  # no word is wider than its column
-    model, median, *others = (Column(heading, min_width=6, max_width=8, overflow="fold") for heading in headings)  # fits 80
-    table = Table(
-        first,
-        model,
-        interval,
-        median,
-        *others,
-        title=title,
-        box=SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-        pad_edge=False,
-    )
-    for name, found in summary["metrics"].items():
-        rivals = [line["metrics"].get(name) for line in lines.values()]
-        table.add_row(
-            f"{name.replace('_', ' ').replace('silhouette', 'mask')} {'↓' if is_error(name) else '↑'}",
-            f"{found['mean']:.4f}",
-            f"{found['low']:.3f}-{found['high']:.3f}",
-            f"{found['median']:.4f}",
-            *("" if other is None else f"{other['mean']:.4f}" for other in rivals),
-        )
-    table.caption = (
-        f"{summary['measured']} of {summary['objects']} objects measured, {summary['failures']} failures, "
-        f"{summary['without_truth']} without truth, {summary['unreadable']} unreadable"
-    )
-    Console().print(table)
+def results(
+    model: ShapeModel,
+    source: Source,
+    protocol: EvaluationProtocol,
+    references: Mapping[str, Reference],
+    options: EvaluationOptions,
+) -> Iterator[Result]:
+    """Reconstruct and measure the pictures of a split one by one; `references` on at most OBJECTS of them.
+
+    An object that cannot be read or reconstructed gives a row with the reason.
+    """
+    if isinstance(source, PreloadedSource):
+        source = source.source  # reads pictures one by one, so that a broken one does not stop the others
+    count = object_count(source, options)
+    compared = set(evenly_spaced(count, OBJECTS))
+    for index in range(count):
+        yield _result(model, source, index, protocol, references if index in compared else {}, options.refine)
 
 
-def is_error(metric: str) -> bool:
-    """Lower is better."""
-    return metric.startswith(("accuracy", "coverage", "chamfer", "depth"))
+def object_count(source: Source, options: EvaluationOptions) -> int:
+    """Number of objects to evaluate."""
+    return min(len(source), options.limit or len(source))
 
 
-def _forgiven(protocol: Mapping[str, Any]) -> str:
-    steps = [] if protocol["alignment"] == "none" else [f"{protocol['alignment']} alignment"]
-    if protocol["icp_iterations"]:
-        steps.append("rigid ICP")
-    return f"after {', then '.join(steps)}" if steps else "without alignment"
+def _result(
+    model: ShapeModel,
+    source: Source,
+    index: int,
+    protocol: EvaluationProtocol,
+    references: Mapping[str, Reference],
+    refine: Callable[[ShapeModel, Views], Shape] | None,
+) -> Result:
+    name = short_name(source.names[index])
+    try:
+        views = model.preprocessing.views(source, [index], model.device)
+        truth = read_truth(source, index, protocol)
+    except ValueError as error:
+        unreadable = Row(index, name, f"unreadable: {error}", {})
+        return Result(unreadable, unreadable, {}, None)
+    with torch.no_grad():
+        initial = model(views.image)
+    shape = initial if refine is None else refine(model, views)
+    row, mesh = _measured(Row(index, name), shape, truth, protocol)
+    before = row if refine is None else _measured(Row(index, name), initial, truth, protocol)[0]
+    scores = {key: Row(index, name, *measure(item.predict(truth), truth, protocol)) for key, item in references.items()}
+    with torch.no_grad():
+        (pictures,) = draw(model.render(shape, views), views, [mesh])
+    camera = views.camera.map(lambda matrix: matrix[0])
+    return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))
+
+
+def _measured(row: Row, shape: Shape, truth: TrueShape, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
+    """The row filled in, and the mesh, without faces if the reconstruction failed."""
+    try:
+        mesh = shape.mesh(protocol.grid)
+    except ValueError as error:  # not finite
+        return row._replace(status=f"failure: {error}"), trimesh.Trimesh()
+    status, values = measure(mesh, truth, protocol)
+    if status.startswith("failure"):
+        mesh = trimesh.Trimesh()
+    return row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh

@@ -1,1 +1,1 @@
-"""The mathematics: pure functions on tensors, one file a piece."""
+"""The mathematics: pure functions on tensors, one file per subject."""

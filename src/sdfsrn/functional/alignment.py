@@ -1,4 +1,4 @@
-"""Maps that bring one cloud onto another, other than the rigid one of `icp`: what an evaluation may forgive."""
+"""Alignments of one point cloud with another by scale, box or yaw, in addition to the rigid one of `icp`."""
 
 from __future__ import annotations
 

@@ -1,17 +1,15 @@
-"""Cameras: between pixels, rays and world points. Both kinds have the same methods, so nothing else asks which it is."""
+"""Cameras: between pixels, rays and world points. Perspective and orthographic ones have the same methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional.silhouette import cone_lower_bound, cylinder_lower_bound
-
-AnyCamera = TypeVar("AnyCamera", "PerspectiveCamera", "OrthographicCamera")
 
 
 class Rays(NamedTuple):
@@ -27,33 +25,27 @@ class Rays(NamedTuple):
         return origin + depth[..., None] * direction
 
 
-def _map(camera: AnyCamera, change: Callable[[Tensor], Tensor]) -> AnyCamera:
-    """The camera with both matrices changed: moved to a device, indexed, converted."""
-    return type(camera)(*(change(matrix) for matrix in camera))
-
-
-def _pixels(camera: Camera, uv: Float[Tensor, "*b r 2"], size: tuple[int, int]) -> Float[Tensor, "*b r 2"]:
-    """Image plane to pixels (x, y), from the outer corner of the first one; `size` is the picture's height and width."""
-    return (camera.screen(uv) + 1) / 2 * uv.new_tensor([size[1], size[0]])
-
-
-def _image_plane(camera: Camera, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-    """Screen coordinates to the image plane: that at z = 1 (perspective), or one in the world's unit (orthographic)."""
-    return (screen - camera.intrinsics[..., :2, 2:].mT) @ torch.linalg.inv_ex(camera.intrinsics[..., :2, :2]).inverse.mT
-
-
-def _screen(camera: Camera, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
-    """Image plane to screen coordinates."""
-    return uv @ camera.intrinsics[..., :2, :2].mT + camera.intrinsics[..., :2, 2:].mT
-
-
 class PerspectiveCamera(NamedTuple):
-    """Pinhole cameras, one an object. Frames and units as in `sdfsrn.structures`."""
+    """Pinhole cameras, one per object. Frames and units as in `sdfsrn.structures`."""
 
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    map, pixels, image_plane, screen = _map, _pixels, _image_plane, _screen
+    def map(self, change: Callable[[Tensor], Tensor]) -> PerspectiveCamera:
+        """The camera with both matrices changed: moved to a device, indexed, converted."""
+        return PerspectiveCamera(change(self.world_to_camera), change(self.intrinsics))
+
+    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+        """Image plane to screen coordinates."""
+        return _screen(self.intrinsics, uv)
+
+    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+        """Screen coordinates to the image plane at z = 1."""
+        return _image_plane(self.intrinsics, screen)
+
+    def pixels(self, uv: Float[Tensor, "*b r 2"], size: tuple[int, int]) -> Float[Tensor, "*b r 2"]:
+        """Image plane to pixels (x, y), from the outer corner of the first one; `size` is the image's height and width."""
+        return _pixels(self.intrinsics, uv, size)
 
     def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
         """Lines of sight: x = R^T (z (u, 1) - t). Eqs. (5), (9), arXiv:2010.10505."""
@@ -77,18 +69,32 @@ class PerspectiveCamera(NamedTuple):
         )
 
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> PerspectiveCamera:
-        """The camera of a picture enlarged about its middle: screen coordinates times `factor`, same rays, same object."""
+        """The camera of an image enlarged about its centre: screen coordinates times `factor`, same rays, same object."""
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
         return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
 
 
 class OrthographicCamera(NamedTuple):
-    """Orthographic cameras, one an object; with a scale in `intrinsics` they are weak-perspective ones."""
+    """Orthographic cameras, one per object; with a scale in `intrinsics` they are weak-perspective ones."""
 
     world_to_camera: Float[Tensor, "b 3 4"]
     intrinsics: Float[Tensor, "b 3 3"]
 
-    map, pixels, image_plane, screen = _map, _pixels, _image_plane, _screen
+    def map(self, change: Callable[[Tensor], Tensor]) -> OrthographicCamera:
+        """The camera with both matrices changed: moved to a device, indexed, converted."""
+        return OrthographicCamera(change(self.world_to_camera), change(self.intrinsics))
+
+    def screen(self, uv: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+        """Image plane to screen coordinates."""
+        return _screen(self.intrinsics, uv)
+
+    def image_plane(self, screen: Float[Tensor, "*b r 2"]) -> Float[Tensor, "*b r 2"]:
+        """Screen coordinates to the image plane, in the world's unit."""
+        return _image_plane(self.intrinsics, screen)
+
+    def pixels(self, uv: Float[Tensor, "*b r 2"], size: tuple[int, int]) -> Float[Tensor, "*b r 2"]:
+        """Image plane to pixels (x, y), from the outer corner of the first one; `size` is the image's height and width."""
+        return _pixels(self.intrinsics, uv, size)
 
     def rays(self, uv: Float[Tensor, "b r 2"]) -> Rays:
         """Parallel lines of sight: x = R^T ((u, z) - t). Appendix A.2, arXiv:2010.10505."""
@@ -109,9 +115,9 @@ class OrthographicCamera(NamedTuple):
         return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
 
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> OrthographicCamera:
-        """The camera of a picture enlarged about its middle, which shows an object `factor` times as large.
+        """The camera of an image enlarged about its centre, which shows an object `factor` times as large.
 
-        The unit of the world is that of the picture (focal lengths stay), so what grows is the object: its points X lie at
+        The unit of the world is that of the image (focal lengths stay), so it is the object that grows: its points X lie at
         `factor` X in the new camera's world. The depth of the world's origin stays.
         """
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)
@@ -126,14 +132,16 @@ class OrthographicCamera(NamedTuple):
 Camera = PerspectiveCamera | OrthographicCamera
 
 
-def pixel_centers(height: int, width: int, **like) -> Float[Tensor, "hw 2"]:
+def pixel_centers(
+    height: int, width: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Float[Tensor, "hw 2"]:
     """Screen coordinates (x, y) of all pixel centres, row by row: column c lies at (2 c + 1) / width - 1.
 
     >>> pixel_centers(1, 2).tolist()
     [[-0.5, 0.0], [0.5, 0.0]]
     """
-    x = (2 * torch.arange(width, **like) + 1) / width - 1
-    y = (2 * torch.arange(height, **like) + 1) / height - 1
+    x = (2 * torch.arange(width, dtype=dtype, device=device) + 1) / width - 1
+    y = (2 * torch.arange(height, dtype=dtype, device=device) + 1) / height - 1
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
 
 
@@ -153,3 +161,16 @@ def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"],
 
 def _to_camera(world_to_camera: Tensor, points: Tensor) -> Tensor:
     return points @ world_to_camera[..., :3].mT + world_to_camera[..., 3:].mT
+
+
+def _screen(intrinsics: Tensor, uv: Tensor) -> Tensor:
+    return uv @ intrinsics[..., :2, :2].mT + intrinsics[..., :2, 2:].mT
+
+
+def _image_plane(intrinsics: Tensor, screen: Tensor) -> Tensor:
+    inverse: Tensor = torch.linalg.inv_ex(intrinsics[..., :2, :2]).inverse
+    return (screen - intrinsics[..., :2, 2:].mT) @ inverse.mT
+
+
+def _pixels(intrinsics: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor:
+    return (_screen(intrinsics, uv) + 1) / 2 * uv.new_tensor([size[1], size[0]])

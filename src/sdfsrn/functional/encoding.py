@@ -1,6 +1,6 @@
-"""Positional encoding of points, and its derivative.
+"""Positional encoding of points, and its vector-Jacobian product.
 
-Channels are stored apart, each in one piece, since work on rows of three numbers takes several times as long.
+Every channel is stored contiguously, since operations on rows of three numbers take several times as long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def positional_encoding(
     >>> positional_encoding(torch.zeros(1, 3), 1).tolist()
     [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]
     """
-    return _Encoding.apply(points, num_frequencies, frequency_scale, homogeneous)
+    encoding: Tensor = _Encoding.apply(points, num_frequencies, frequency_scale, homogeneous)
+    return encoding
 
 
 def encoding_vjp(
@@ -32,7 +33,7 @@ def encoding_vjp(
     num_frequencies: int,
     frequency_scale: float = 1.0,
 ) -> Float[Tensor, "*n 3"]:
-    """J^T v for the Jacobian J of gamma at the points whose `encoding` is given (d cos = -sin, d sin = cos: no new sines)."""
+    """J^T v for the Jacobian J of gamma at the points whose `encoding` is given: d cos = -sin, d sin = cos."""
     encoding, cotangent = encoding.movedim(-1, 0), cotangent.movedim(-1, 0).contiguous()
     cos, sin = _waves(encoding, num_frequencies).unbind(1)
     v_cos, v_sin = _waves(cotangent, num_frequencies).unbind(1)
@@ -41,7 +42,7 @@ def encoding_vjp(
 
 
 class _Encoding(torch.autograd.Function):
-    """With the derivative from what is there: autograd would take all sines and cosines again on the way back."""
+    """Takes its derivative from the values: autograd would compute all sines and cosines a second time."""
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, num_frequencies: int, frequency_scale: float, homogeneous: bool) -> Tensor:
@@ -61,7 +62,7 @@ class _Encoding(torch.autograd.Function):
 
 
 def _waves(channels: Tensor, num_frequencies: int) -> Float[Tensor, "l 2 3 *n"]:
-    return channels[3 : 3 + 6 * num_frequencies].unflatten(0, (num_frequencies, 2, 3))
+    return channels[3 : 3 + 6 * num_frequencies].view(num_frequencies, 2, 3, *channels.shape[1:])
 
 
 def _frequencies(like: Tensor, num_frequencies: int, frequency_scale: float) -> Float[Tensor, "l 1 *n"]:

@@ -1,4 +1,4 @@
-"""From a signed distance function to triangles: sample a cube, run marching cubes, put vertices where they belong."""
+"""From a signed distance function to triangles: sample a cube, run marching cubes, map vertices to the world frame."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_STRIDE = 4  # nodes from one coarse node to the next
-_PROBED = 0.02  # of the blocks that are left out, looked into all the same
-_BLOCKS = 4096  # at a time
+_STRIDE = 4  # fine intervals per coarse one
+_PROBED = 0.02  # share of the blocks left out that is evaluated as a check
+_BLOCKS = 4096  # evaluated at a time
 
 Function = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
 
@@ -59,7 +59,7 @@ def sdf_grid(
 
     `resolution` counts intervals along an axis. World frame and unit; float32 on `device`, without gradient. At most
     `chunk` points are evaluated at a time; None takes what fits a CPU's cache, or fills a GPU. Raises ValueError for an
-    empty cube, and when `sdf` does not return one number a point.
+    empty cube, and when `sdf` does not return one number per point.
     """
     nodes = _Nodes(sdf, resolution, low, high, torch.device(device), chunk)
     values = torch.empty(nodes.side**3, device=device)
@@ -113,7 +113,7 @@ def sparse_sdf_grid(
 
 
 class _Nodes:
-    """f at nodes of the grid, counted row by row. Arguments as `sdf_grid`."""
+    """f at nodes of the grid, numbered row by row. Arguments as `sdf_grid`."""
 
     def __init__(
         self, sdf: Function, resolution: int, low: float, high: float, device: torch.device, chunk: int | None
@@ -132,7 +132,7 @@ class _Nodes:
         places = (index // self.side**2, index // self.side % self.side, index % self.side)
         value = self.sdf(torch.stack([self.axis[place] for place in places], -1))
         if value.shape != index.shape:
-            raise ValueError(f"Expected one number a point, {tuple(index.shape)}, from sdf, got {tuple(value.shape)}")
+            raise ValueError(f"Expected one number per point, {tuple(index.shape)}, from sdf, got {tuple(value.shape)}")
         return value.to(self.axis.dtype)
 
     def index(self, x: Int[Tensor, "*n a"], y: Int[Tensor, "*n b"], z: Int[Tensor, "*n c"]) -> Int[Tensor, "*n a b c"]:
@@ -141,10 +141,10 @@ class _Nodes:
 
 
 def _suspects(coarse: Float[Tensor, "x y z"]) -> Bool[Tensor, "a b c"]:
-    """Blocks that have to be looked into, by the values at their corners."""
+    """Blocks that may hold surface, by the values at their corners."""
     low, high = -_pool(-coarse, 2), _pool(coarse, 2)
     steps = [F.pad(coarse.diff(dim=axis).abs(), [0, 0] * (2 - axis) + [0, 1]) for axis in range(3)]
-    slope = torch.stack([_pool(_pool(step, 2), 3, padding=1) for step in steps]).norm(dim=0)  # per coarse step
+    slope: Tensor = torch.stack([_pool(_pool(step, 2), 3, padding=1) for step in steps]).norm(dim=0)  # per coarse step
     near = torch.minimum(low.abs(), high.abs()) <= slope * 3**0.5 / 2
     side = torch.ones_like(near)
     side[1:-1, 1:-1, 1:-1] = False
@@ -152,18 +152,19 @@ def _suspects(coarse: Float[Tensor, "x y z"]) -> Bool[Tensor, "a b c"]:
 
 
 def _pool(values: Tensor, size: int, padding: int = 0) -> Tensor:
-    return F.max_pool3d(values[None, None], size, stride=1, padding=padding)[0, 0]
+    pooled: Tensor = F.max_pool3d(values[None, None], size, stride=1, padding=padding)
+    return pooled[0, 0]
 
 
 class _Found(NamedTuple):
-    """Of blocks that were evaluated."""
+    """What evaluated blocks hold."""
 
-    surface: Bool[Tensor, "a b c"]  # those that hold nodes of both signs
+    surface: Bool[Tensor, "a b c"]  # blocks with nodes of both signs
     beyond: Bool[Tensor, "a b c"]  # neighbours across a face with nodes of both signs
 
 
 def _evaluate(nodes: _Nodes, values: Float[Tensor, " n"], known: Bool[Tensor, " n"], blocks: Bool[Tensor, "a b c"]) -> _Found:
-    """Put f into `values` at all nodes of the blocks that are not yet `known`, which they become."""
+    """Write f into `values` at all nodes of the blocks that are not yet `known`, and mark them as known."""
     found = _Found(torch.zeros_like(blocks), torch.zeros_like(blocks))
     reach = torch.arange(_STRIDE + 1, device=blocks.device)
     for part in blocks.nonzero().split(_BLOCKS):
@@ -218,7 +219,7 @@ def marching_cubes(
 
 def _checked(grid: Tensor) -> np.ndarray:
     if grid.ndim != 3 or len(set(grid.shape)) != 1 or len(grid) < 2:
-        raise ValueError(f"Expected a cubic grid with at least 2 nodes an axis, got {tuple(grid.shape)}")
+        raise ValueError(f"Expected a cubic grid with at least 2 nodes per axis, got {tuple(grid.shape)}")
     values = grid.detach().cpu().numpy()
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # either is NaN if any value is
         count = f"{(~np.isfinite(values)).sum()} of {values.size}"

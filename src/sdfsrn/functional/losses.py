@@ -1,7 +1,7 @@
-"""The losses of the paper, one equation a function. All are means, so that no weight depends on the number of rays.
+"""The losses of the paper, one function per equation. All are means, so that no weight depends on the number of rays.
 
-Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), or 1, times the part of the picture that the ray
-stands for; `inside` marks silhouette pixels.
+Tensors are (b, r): objects, rays. `weight` is the importance w(u) = 1 / D(u), or 1, times the inverse density of
+the ray; `inside` marks silhouette pixels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ PerRay = Float[Tensor, "b r"]
 def weighted_mean(value: Float[Tensor, "*n"], weight: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
     """sum w x / sum w, and 0 where nothing has weight.
 
-    Where processes train together, all of them call this: sum w is then the mean of theirs, so that the mean of their losses
-    is the loss of their batches put together.
+    Under DDP every process has to call this: sum w is then the mean over processes, so that the mean of their losses is the
+    loss of their concatenated batches.
     """
     return (weight * value).sum() / _process_mean(weight.sum()).clamp(min=torch.finfo(value.dtype).tiny)
 
@@ -39,7 +39,7 @@ def ray_surface_loss(
 ) -> Float[Tensor, ""]:
     """L_ray at j = N: max(0, alpha f + eps), alpha = 1 inside the silhouette, -1 outside. Eq. (7), arXiv:2010.10505.
 
-    With `balance` the rays of either side are averaged on their own and the two means added, as in the released code.
+    With `balance` foreground and background rays are averaged separately and the two means added, as in the released code.
     """
     penalty = F.relu(torch.where(inside, last_sdf, -last_sdf) + margin)
     if balance:
@@ -59,12 +59,14 @@ def color_loss(rendered: Float[Tensor, "b r 3"], color: Float[Tensor, "b r 3"], 
 
 def eikonal_loss(gradient: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
     """L_eik = (|grad f| - 1)^2. Eq. (10), arXiv:2010.10505."""
-    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
+    return (norm - 1).square().mean()
 
 
 def sphere_loss(sdf: Float[Tensor, "b n"], points: Float[Tensor, "b n 3"], radius: float) -> Float[Tensor, ""]:
     """L_pretrain = (f(x) - (|x| - r))^2, the mean over points. Eq. (26), arXiv:2010.10505."""
-    return F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
+    loss: Tensor = F.mse_loss(sdf, torch.linalg.vector_norm(points, dim=-1) - radius)
+    return loss
 
 
 def free_occupancy_loss(sdf: Float[Tensor, "b r m"], weight: PerRay, inside: Bool[Tensor, "b r"]) -> Float[Tensor, ""]:
@@ -83,7 +85,7 @@ def visited_occupancy_loss(visited_sdf: Float[Tensor, "b r s"], weight: PerRay) 
 
 
 def _process_mean(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """The mean over the processes that train together, without gradient; the value itself if there is but one."""
+    """The mean over the processes of a DDP run, without gradient; the value itself if there is one process."""
     processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     if processes == 1:
         return value

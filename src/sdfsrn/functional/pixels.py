@@ -1,4 +1,4 @@
-"""Which pixels of a picture rays go through: more where the outline is near, each ray standing for its part of the picture."""
+"""Sampling of pixels for rays: denser near the outline, with the inverse density as weight."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 def ray_density(weight: Float[Tensor, "*b n"], share: float) -> Float[Tensor, "*b n"]:
     """p(u) = (1 - s) + s w(u) / mean w: how many rays a pixel is to get, relative to the mean pixel.
 
-    A `share` s of the rays is drawn in proportion to w, the others uniformly, so that none stands for more than 1 / (1 - s)
-    pixels. Losses that weigh rays by w(u) = 1 / D(u), eq. (4), arXiv:2010.10505, then vary least with what was drawn.
+    A `share` s of the rays is drawn in proportion to w, the others uniformly, so that no inverse density exceeds
+    1 / (1 - s). Losses that weigh rays by w(u) = 1 / D(u), eq. (4), arXiv:2010.10505, then vary least with what was drawn.
     """
     return 1 - share + share * weight / weight.mean(-1, keepdim=True)
 
 
 def draw_pixels(density: Float[Tensor, "*b n"], uniform: Float[Tensor, "*b r"]) -> Int[Tensor, "*b r"]:
-    """One pixel out of each r-th of the density, in order: stratified sampling, `uniform` in [0, 1) being the place there.
+    """One pixel from each of r strata of equal density, in order; `uniform` in [0, 1) is the position within the stratum.
 
-    1 / density of a drawn pixel is what it stands for: the mean over rays of x / density has the mean of x over the picture
-    as its expectation.
+    1 / density is the weight of a drawn pixel: the mean over rays of x / density has the mean of x over the image as its
+    expectation.
 
     >>> draw_pixels(torch.tensor([1.0, 1.0, 1.0, 1.0, 4.0, 0.0]), torch.full((4,), 0.5))
     tensor([1, 3, 4, 4])

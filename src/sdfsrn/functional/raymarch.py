@@ -1,4 +1,4 @@
-"""Finding the surface on a ray."""
+"""Intersection of rays and surface."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def bisect(
 ) -> Float[Tensor, "b r"]:
     """t in [0, 1] such that z* = near + t (far - near) is where f loses the sign that it has at `near`.
 
-    `sdf` gives f at one depth a ray, `near_sdf` is f at `near`. Where the sign never changes t tends to 1. Comparisons carry no
-    gradient, so none is recorded: the gradient of z* is that of `near` and `far` at fixed t, exactly as if the loop had been
-    unrolled. Section 3.2, arXiv:2010.10505.
+    `sdf` gives f at one depth per ray, `near_sdf` is f at `near`. Where the sign never changes t tends to 1. Comparisons carry
+    no gradient, so none is recorded: the gradient of z* is that of `near` and `far` at fixed t, exactly as if the loop had
+    been unrolled. Section 3.2, arXiv:2010.10505.
     """
     t, step = torch.full_like(near, 0.5), 0.5
     for _ in range(num_steps):

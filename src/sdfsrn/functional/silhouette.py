@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-_PIXELS = 4096  # whose distances to every row are in memory at once
+_ELEMENTS = 2**19  # distances of pixels to rows that are in memory at once
 
 
 def distance_transform(
-    silhouette: Bool[np.ndarray, "h w"], pixel: tuple[float, float] = (1.0, 1.0), at: Int[np.ndarray, " n"] | None = None
-) -> Float[np.ndarray, "*shape"]:
+    silhouette: Bool[Tensor, "*b h w"], pixel: Float[Tensor, "*#b 2"] | None = None
+) -> Float[Tensor, "*b h w"]:
     """D(u) = min |u - v| over all v in the silhouette: exact, to the squares of its pixels and not to their centres.
 
-    Args:
-        silhouette: True where the pixel's square counts as covered.
-        pixel: height and width of a pixel in the unit wanted (an image-plane unit for the bound).
-        at: the pixels, counted row by row, from whose centres to measure; all if None.
+    `silhouette` is True where the pixel's square counts as covered; `pixel` is a pixel's height and width in the unit wanted
+    (an image-plane unit for the bound; 1 if None), and its precision that of the result: 0 inside, infinite if nothing is
+    covered. A square is as far as two gaps say, along a row and across rows:
+    D^2 = min over rows of (gap across)^2 + (least gap along that row)^2. Section 3.1, arXiv:2010.10505.
 
-    Returns:
-        (n,), or (h, w) for all pixels; float64, 0 inside, infinite everywhere if nothing is covered. A square is as far as two
-        gaps say, along a row and across rows: D^2 = min over rows of (gap across)^2 + (least gap along that row)^2.
-        Section 3.1, arXiv:2010.10505.
-
-    >>> distance_transform(np.array([[True, False, False]]))
-    array([[0. , 0.5, 1.5]])
+    >>> distance_transform(torch.tensor([[True, False, False]]))
+    tensor([[0.0000, 0.5000, 1.5000]])
     """
-    height, width = silhouette.shape
-    rows, columns = np.arange(height), np.arange(width, dtype=np.float64)
-    left = np.maximum.accumulate(np.where(silhouette, columns, -np.inf), 1)
-    right = np.minimum.accumulate(np.where(silhouette, columns, np.inf)[:, ::-1], 1)[:, ::-1]
-    along = (np.minimum(columns - left, right - columns) - 0.5).clip(0) * pixel[1]
-    across = (np.abs(rows - rows[:, None]) - 0.5).clip(0) * pixel[0]
-    along, across = np.square(along.T), np.square(across)
-    pixels = np.arange(height * width) if at is None else at
-    parts = [pixels[i : i + _PIXELS] for i in range(0, len(pixels), _PIXELS)]
-    squares = [(along[part % width] + across[part // width]).min(-1) for part in parts]  # over the rows
-    distance = np.sqrt(np.concatenate(squares)) if parts else np.zeros(0)
-    return distance.reshape(height, width) if at is None else distance
+    height, width = silhouette.shape[-2:]
+    pixel = torch.ones(2, device=silhouette.device) if pixel is None else pixel
+    size = pixel.expand(*silhouette.shape[:-2], 2).reshape(-1, 2, 1, 1)
+    flat = silhouette.reshape(-1, height, width)
+    rows, columns = (torch.arange(n, device=pixel.device, dtype=pixel.dtype) for n in (height, width))
+    left = torch.where(flat, columns, -torch.inf).cummax(-1).values
+    right = torch.where(flat, columns, torch.inf).flip(-1).cummin(-1).values.flip(-1)
+    along = ((torch.minimum(columns - left, right - columns) - 0.5).clamp(min=0) * size[:, 1]).square()
+    across = (((rows - rows[:, None]).abs() - 0.5).clamp(min=0) * size[:, 0]).square()
+    together, part = max(1, _ELEMENTS // (height * height * width)), max(1, _ELEMENTS // (height * width))
+    squares = [
+        torch.cat([(a[:, None] + some[..., None]).amin(2) for some in c.split(part, 1)], 1)
+        for a, c in zip(along.split(together), across.split(together), strict=True)
+    ]
+    return torch.cat(squares).sqrt().reshape(silhouette.shape)
 
 
 def focal_lower_bound(

@@ -1,4 +1,4 @@
-"""Loggers: a table of numbers that survives the run's end, and a W&B run."""
+"""Loggers: a CSV file of numbers, and a W&B run."""
 
 from sdfsrn.loggers.csv_log import CSVLog
 from sdfsrn.loggers.wandb_run import WandbRun

@@ -1,4 +1,4 @@
-"""A run's numbers in one table that survives the run's end, however it comes."""
+"""A run's numbers in one CSV file, complete also after a crash."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sdfsrn.runtime.files import write_atomically
 
 
 class CSVLog(Logger):
-    """`metrics.csv`: a row a logged step, written at once; a run that is resumed goes on with its table.
+    """`metrics.csv`: one row per logged step, written at once; a resumed run continues its table.
 
     Args:
         folder: of the table.
-        first_step: where the run starts. Rows of this step and later ones are dropped, since they will come again.
+        first_step: where the run starts. Rows of this step and later ones are dropped, since they are logged again.
     """
 
     def __init__(self, folder: str, first_step: int = 0) -> None:
@@ -29,7 +29,7 @@ class CSVLog(Logger):
 
     @property
     def name(self) -> str:
-        """Nothing: the folder is the run's."""
+        """Empty: the folder is the run's."""
         return ""
 
     @property
@@ -44,14 +44,14 @@ class CSVLog(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's folder holds its configuration."""
+        """Do nothing: the run's folder holds its configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append a row; a metric that is new becomes a column."""
+        """Append a row; a new metric becomes a column."""
         row = {"step": step, **metrics}
         if not self._columns:
-            self._write(self._kept())
+            self._write(self._earlier_rows())
         if set(row) - set(self._columns):
             self._write(self._rows(), sorted(row))
         stream = io.StringIO()
@@ -62,12 +62,12 @@ class CSVLog(Logger):
         except OSError as error:
             raise OSError(f"Could not write {self.path}: {error.strerror or error}.") from error
 
-    def _kept(self) -> list[dict[str, str]]:
-        """The rows of an earlier part of the run: those before its first step."""
+    def _earlier_rows(self) -> list[dict[str, str]]:
+        """The rows before the run's first step, of the part of the run that it resumes."""
         return [row for row in self._rows() if int(row["step"]) < self.first_step] if self.path.is_file() else []
 
     def _rows(self) -> list[dict[str, str]]:
-        """All rows but one that was cut off by the end of its process."""
+        """All rows except an incomplete last one, left by a killed process."""
         text = self.path.read_text()
         return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
 

@@ -1,4 +1,4 @@
-"""Pictures, meshes, point clouds and tables in the form that a logger takes."""
+"""Pictures, meshes, point clouds and tables in each logger's form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +14,23 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from sdfsrn.evaluation.previews import Preview
 from sdfsrn.loggers.wandb_run import WandbRun
 from sdfsrn.meshes.io import mesh_colors, write_mesh
 
-if TYPE_CHECKING:
-    from sdfsrn.evaluation.previews import Preview
-
 COLUMNS = ("name", "image", "render", "normals", "mesh", "accuracy", "coverage", "iou")
-CLOUD = 2000  # points of the truth that are logged: a logger keeps them again at every validation
+CLOUD = 2000  # points of the truth that are logged, at each validation
 
 
 def log_media(logger: Logger, previews: Sequence[Preview], picture: Image.Image, step: int) -> None:
-    """`val/pictures`, and `val/mesh` and `val/truth` of the first object; to W&B all meshes, and the table `val/predictions`.
+    """Log `val/pictures`, and `val/mesh` and `val/truth` of the first object, to TensorBoard and W&B.
 
-    Other loggers than W&B's and TensorBoard's take no pictures.
+    W&B also gets the other meshes and the table `val/predictions`. Other loggers take no pictures.
     """
     if isinstance(logger, TensorBoardLogger):
         _log_tensorboard(logger.experiment, previews[0], picture, step)
     elif isinstance(logger, WandbLogger) and not (isinstance(logger, WandbRun) and logger.has(step)):
-        _log_wandb(logger.experiment, previews, picture, step)
+        _log_wandb(logger, previews, picture, step)
 
 
 def _log_tensorboard(writer: Any, first: Preview, picture: Image.Image, step: int) -> None:
@@ -50,10 +48,10 @@ def _log_tensorboard(writer: Any, first: Preview, picture: Image.Image, step: in
         writer.add_mesh("val/truth", _thinned(first.truth)[None], global_step=step)
 
 
-def _log_wandb(run: Any, previews: Sequence[Preview], picture: Image.Image, step: int) -> None:
-    """Never with `step=`: the trainer counts, also after resuming, and W&B drops what comes before its own count.
+def _log_wandb(logger: WandbLogger, previews: Sequence[Preview], picture: Image.Image, step: int) -> None:
+    """Log through the logger, which adds the trainer's step; W&B's own `step` would drop what a resumed run logs again.
 
-    The table shows pictures of the meshes, since W&B takes no mesh files into tables.
+    The table shows pictures of the meshes, since W&B takes no mesh files in tables.
     """
     import wandb
 
@@ -75,9 +73,9 @@ def _log_wandb(run: Any, previews: Sequence[Preview], picture: Image.Image, step
                 meshes.append(wandb.Object3D(path, caption=p.name))
         if meshes:
             media["val/mesh"] = meshes
-        run.log({**media, "trainer/global_step": step})
+        logger.log_metrics(media, step)
 
 
 def _thinned(points: Tensor) -> Tensor:
-    """At most CLOUD of them, spread over the order they come in."""
+    """At most CLOUD of the points, evenly spaced in their order."""
     return points[:: -(-len(points) // CLOUD)]

@@ -1,8 +1,9 @@
-"""A Weights & Biases run. wandb itself is imported when a run begins, not before."""
+"""A Weights & Biases run. wandb itself is imported when a run starts."""
 
 from __future__ import annotations
 
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,18 @@ from pytorch_lightning.utilities import rank_zero_only
 SUMMARY = {"val/chamfer": "min", "val/iou": "max"}  # of a run, in W&B's table of runs; the last value of the others
 
 
-class WandbRun(WandbLogger):
-    """Lightning's logger; the run's summary holds the best values, and checkpoints become artifacts, also offline.
+def step_key() -> str:
+    """Lightning's name of the trainer's step in a W&B run: the key that its logger adds to the values it logs."""
+    logged: dict[str, Any] = {}
+    recorder: Any = types.SimpleNamespace(log=logged.update)
+    WandbLogger(experiment=recorder).log_metrics({}, step=0)
+    return next(iter(logged), "")  # outside the main process nothing is logged
 
-    Of a run that is resumed online, steps that W&B has are not logged again: they come out the same.
+
+class WandbRun(WandbLogger):
+    """Lightning's logger with the best values in the run's summary, and checkpoints as artifacts, also offline.
+
+    In a run that is resumed online, steps that W&B has are not logged again, since they have the same values.
 
     Args:
         log_model: at the end of training, log the checkpoints in the run's folder as versions of the artifact
@@ -28,35 +37,36 @@ class WandbRun(WandbLogger):
         super().__init__(**options)
         self.log_model = log_model
         self._checkpoints: pathlib.Path | None = None  # their folder
-        self._logged = -1  # the last step of a part of the run before this one
+        self._logged = -1  # the last step of the resumed run
 
     @property
     def experiment(self) -> Any:
-        """The run, begun when first asked for; one that ignores everything outside the main process."""
-        begins = self._experiment is None
-        run = super().experiment
-        for name, aggregate in SUMMARY.items() if begins else ():
-            run.define_metric(name, step_metric="trainer/global_step", summary=aggregate)
-        if begins and getattr(run, "resumed", False) is True:
-            self._logged = int(run.summary.get("trainer/global_step", -1))
+        """The run, started at the first access; outside the main process, one that ignores everything."""
+        if self._experiment is not None:
+            return self._experiment
+        run, key = super().experiment, step_key()
+        for name, aggregate in SUMMARY.items():
+            run.define_metric(name, step_metric=key, summary=aggregate)
+        if getattr(run, "resumed", False) is True:
+            self._logged = int(run.summary.get(key, -1))
         return run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """As Lightning's, but for steps that the run has."""
+        """Log as Lightning does, except for steps that the run has."""
         if not self.has(step):
             super().log_metrics(metrics, step)
 
     def has(self, step: int | None) -> bool:
-        """The run was resumed and holds this step already."""
+        """Whether the run was resumed and holds this step."""
         return self.experiment is not None and step is not None and step <= self._logged
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remember where they are."""
+        """Store the folder of the checkpoints."""
         self._checkpoints = pathlib.Path(checkpoint_callback.best_model_path).parent
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """After training that did not fail, log the checkpoints."""
+        """Log the checkpoints after a training that did not fail."""
         import wandb
 
         if status != "success" or not self.log_model or self._checkpoints is None:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdfsrn.models.field import Field
-from sdfsrn.structures import March, Views
+from sdfsrn.structures import Rendering, Views
 
 
 class Objective(nn.Module):
     """L_all = sum of lambda_i L_i. Eq. (11), arXiv:2010.10505.
 
+    A term is a module called with
+
+    - `shape`: what the model's decoder returned for the images (`SDFSRN`: a `Field`),
+    - `rendering`: what its renderer returned at the rays of the views (`SDFSRN`: a `March`),
+    - `views`: the batch;
+
+    it returns a scalar, the mean over the batch, weighted by `Views.ray_weight` where it is one over rays. It may draw random
+    numbers from torch's global generator, whose state at each step is a function of seed and step. It keeps its arguments as
+    attributes of the same names, so that a checkpoint can say how it was built.
+
     Args:
-        terms: modules called with (field, march, views), by name.
+        terms: by name; each is logged as `train/<name>`.
         weights: lambda of every term; a term of weight 0 is never computed.
+
+    Raises:
+        ValueError: a term without weight, a weight without term, or only weights of 0.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -27,7 +43,7 @@ class Objective(nn.Module):
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
-    def forward(self, field: Field, march: March, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, shape: Any, rendering: Rendering, views: Views) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """The sum, and every term before its weight."""
-        values = {name: term(field, march, views) for name, term in self.terms.items()}
-        return sum(self.weights[name] * value for name, value in values.items()), values
+        values: dict[str, Tensor] = {name: term(shape, rendering, views) for name, term in self.terms.items()}
+        return functools.reduce(torch.add, (self.weights[name] * value for name, value in values.items())), values

@@ -1,4 +1,4 @@
-"""The terms of the objective as objects: each knows which quantities of a batch its equation needs."""
+"""The terms of the objective: each knows which quantities of a batch its equation needs."""
 
 from __future__ import annotations
 
@@ -7,40 +7,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdfsrn.functional import losses
+from sdfsrn.losses.sampling import check_depths, random_depths, sdf_at
 from sdfsrn.models.field import Field
-from sdfsrn.structures import March, Views
+from sdfsrn.structures import March, Rendering, Views
 
 
 class SilhouetteLoss(nn.Module):
     """L_SDF, eq. (4): f is no smaller than the lower bound at random depths of background rays.
 
     Args:
-        num_samples: M depths a ray.
         near, far: range of depths, uniform.
+        num_samples: M, depths per ray.
         importance: weigh rays by 1 / D(u).
-        occupancy: cross-entropy instead of the bound (Table 3).
     """
 
-    def __init__(self, near: float, far: float, num_samples: int = 5, importance: bool = True, occupancy: bool = False) -> None:
+    def __init__(self, near: float, far: float, num_samples: int = 5, importance: bool = True) -> None:
         super().__init__()
-        if not 0 <= near < far:
-            raise ValueError(f"Expected 0 <= near < far for the silhouette loss, got {near=}, {far=}.")
-        self.near, self.far, self.num_samples = near, far, num_samples
-        self.importance, self.occupancy = importance, occupancy
+        check_depths(near, far)
+        self.near, self.far, self.num_samples, self.importance = near, far, num_samples, importance
 
     def forward(
-        self, field: Field, march: March, views: Views, uniform: Float[Tensor, "b r m"] | None = None
+        self, shape: Field, rendering: Rendering, views: Views, uniform: Float[Tensor, "b r m"] | None = None
     ) -> Float[Tensor, ""]:
-        """`uniform` in [0, 1) fixes the random draws."""
-        if uniform is None:
-            uniform = torch.rand(*views.distance.shape, self.num_samples, device=views.uv.device)
-        depth = self.near + uniform * (self.far - self.near)
-        sdf = field.sdf(views.camera.rays(views.uv).at(depth).flatten(1, 2)).view_as(depth)
-        weight = views.ray_weight(self.importance)
-        if self.occupancy:
-            return losses.free_occupancy_loss(sdf, weight, views.inside)
+        """The mean over the batch; `uniform` in [0, 1) fixes the random draws."""
+        depth = random_depths(views, self.near, self.far, self.num_samples, uniform)
         bound = views.camera.lower_bound(depth, views.uv, views.distance)
-        return losses.silhouette_loss(sdf, bound, weight, views.inside)
+        weight = views.ray_weight(self.importance)
+        return losses.silhouette_loss(sdf_at(shape, views, depth), bound, weight, views.inside)
 
 
 class RaySurfaceLoss(nn.Module):
@@ -49,20 +42,17 @@ class RaySurfaceLoss(nn.Module):
     Args:
         margin: epsilon.
         importance: weigh rays by 1 / D(u).
-        balance: average foreground and background on their own (released code).
-        occupancy: cross-entropy instead of the hinge (Table 3).
+        balance: average foreground and background separately (released code).
     """
 
-    def __init__(self, margin: float = 0.01, importance: bool = True, balance: bool = False, occupancy: bool = False) -> None:
+    def __init__(self, margin: float = 0.01, importance: bool = True, balance: bool = False) -> None:
         super().__init__()
-        self.margin, self.importance, self.balance, self.occupancy = margin, importance, balance, occupancy
+        self.margin, self.importance, self.balance = margin, importance, balance
 
-    def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
-        """One number for the batch."""
-        weight = views.ray_weight(self.importance)
-        if self.occupancy:
-            return losses.surface_occupancy_loss(march.visited_sdf[..., -1], weight, views.inside)
-        return losses.ray_surface_loss(march.visited_sdf[..., -1], weight, views.inside, self.margin, self.balance)
+    def forward(self, shape: Field, rendering: March, views: Views) -> Float[Tensor, ""]:
+        """The mean over the batch."""
+        last_sdf, weight = rendering.visited_sdf[..., -1], views.ray_weight(self.importance)
+        return losses.ray_surface_loss(last_sdf, weight, views.inside, self.margin, self.balance)
 
 
 class RayFreeLoss(nn.Module):
@@ -71,35 +61,31 @@ class RayFreeLoss(nn.Module):
     Args:
         margin: epsilon.
         importance: weigh rays by 1 / D(u) (the released code does not).
-        occupancy: cross-entropy instead of the hinge (Table 3).
     """
 
-    def __init__(self, margin: float = 0.01, importance: bool = True, occupancy: bool = False) -> None:
+    def __init__(self, margin: float = 0.01, importance: bool = True) -> None:
         super().__init__()
-        self.margin, self.importance, self.occupancy = margin, importance, occupancy
+        self.margin, self.importance = margin, importance
 
-    def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
-        """One number for the batch."""
-        weight = views.ray_weight(self.importance)
-        if self.occupancy:
-            return losses.visited_occupancy_loss(march.visited_sdf[..., :-1], weight)
-        return losses.ray_free_loss(march.visited_sdf[..., :-1], weight, self.margin)
+    def forward(self, shape: Field, rendering: March, views: Views) -> Float[Tensor, ""]:
+        """The mean over the batch."""
+        return losses.ray_free_loss(rendering.visited_sdf[..., :-1], views.ray_weight(self.importance), self.margin)
 
 
 class ColorLoss(nn.Module):
     """L_RGB, eq. (8), over all rays; the background has its colour too."""
 
-    def forward(self, field: Field, march: March, views: Views) -> Float[Tensor, ""]:
-        """One number for the batch."""
-        return losses.color_loss(march.color, views.color, views.ray_weight(importance=False))
+    def forward(self, shape: object, rendering: Rendering, views: Views) -> Float[Tensor, ""]:
+        """The mean over the batch."""
+        return losses.color_loss(rendering.color, views.color, views.ray_weight(importance=False))
 
 
 class EikonalLoss(nn.Module):
     """L_eik, eq. (10), at uniform random points of the cube [low, high]^3.
 
     Args:
-        low, high: world frame.
-        num_points: an object.
+        low, high: of the cube, world frame.
+        num_points: per object.
     """
 
     def __init__(self, low: float = -1.0, high: float = 1.0, num_points: int = 10_000) -> None:
@@ -107,10 +93,10 @@ class EikonalLoss(nn.Module):
         self.low, self.high, self.num_points = low, high, num_points
 
     def forward(
-        self, field: Field, march: March, views: Views, uniform: Float[Tensor, "b n 3"] | None = None
+        self, shape: Field, rendering: object, views: Views, uniform: Float[Tensor, "b n 3"] | None = None
     ) -> Float[Tensor, ""]:
-        """`uniform` in [0, 1) fixes the random draws."""
+        """The mean over the batch; `uniform` in [0, 1) fixes the random draws."""
         if uniform is None:
             uniform = torch.rand(len(views.uv), self.num_points, 3, device=views.uv.device)
         points = self.low + uniform * (self.high - self.low)
-        return field.mean(lambda part, x: losses.eikonal_loss(part.gradient(x)), points)
+        return losses.eikonal_loss(shape.gradient(points))

@@ -1,1 +1,1 @@
-"""Meshes and pictures of them."""
+"""Meshes: files, materials, geometry, a virtual scanner, renderings and figures."""

@@ -1,4 +1,4 @@
-"""Pictures put together: depths and masks in colour, strips, loops, a gallery with words. uint8 RGB on white, (h, w, 3)."""
+"""Figures of pictures (uint8 RGB on white, (h, w, 3)): coloured depths and masks, strips, animations, galleries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdfsrn.runtime.files import write_atomically
 
 RGBImage = UInt8[np.ndarray, "_ _ 3"]  # of any size, so that several in one call may differ
 
-PALETTE = np.array(  # from near to far: matplotlib's viridis backwards, which colour-blind eyes can read
+PALETTE = np.array(  # from near to far: matplotlib's viridis reversed, safe for colour-blind readers
     [
         (253, 231, 37),
         (160, 218, 57),
@@ -40,9 +40,9 @@ def to_picture(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
 def colorize_depth(
     depth: Float[np.ndarray, "h w"], near: float | None = None, far: float | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Depth in colours, from yellow at `near` to violet at `far`; white where it is not finite.
+    """Colour a depth map from yellow at `near` to violet at `far`; white where it is not finite.
 
-    The depth's own extremes stand for bounds that are not given.
+    Bounds that are not given are the depth's own extremes.
     """
     picture = np.full((*depth.shape, 3), 255, dtype=np.uint8)
     finite = np.isfinite(depth)
@@ -58,9 +58,9 @@ def colorize_depth(
 def overlay(
     image: UInt8[np.ndarray, "h w 3"], mask_true: Shaped[np.ndarray, "h w"], mask_pred: Shaped[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Two silhouettes over a faded image: green where they agree, blue where missed, red where too much.
+    """Draw two silhouettes over a faded image: green for both, blue for the true one alone, red for the predicted one alone.
 
-    Masks are Booleans or fractions, one half and more being inside.
+    Masks are Booleans or fractions; one half and more is inside.
     """
     true, pred = np.asarray(mask_true) >= 0.5, np.asarray(mask_pred) >= 0.5
     gray = image.mean(-1, keepdims=True) * 0.5 + 127.5
@@ -83,10 +83,9 @@ def hstack(pictures: Sequence[RGBImage]) -> Image.Image:
 
 
 def write_animation(frames: Sequence[RGBImage], path: pathlib.Path, seconds: float = 4.0) -> None:
-    """Frames of one size as an endless animation; `seconds` a round. The suffix of `path`, .webp or .gif, chooses the format.
+    """Write frames of one size as an endless animation of `seconds` per cycle, atomically, as .webp or .gif.
 
-    All frames of a GIF share 64 colours, so that nothing flickers. The file appears whole or not at all. Raises ValueError
-    for another suffix and without frames.
+    All frames of a GIF share 64 colours, which avoids flicker. Raises ValueError for another suffix or without frames.
     """
     if path.suffix not in (".webp", ".gif") or not frames:
         raise ValueError(f"Expected frames and a path that ends in .webp or .gif, got {len(frames)} frames and {path}")
@@ -103,9 +102,9 @@ def write_animation(frames: Sequence[RGBImage], path: pathlib.Path, seconds: flo
 def gallery(
     rows: Sequence[Sequence[RGBImage]], headings: Sequence[str], captions: Sequence[str], cell: int = 160
 ) -> Image.Image:
-    """A table of pictures: headings over the columns, a caption under each row.
+    """Draw a table of pictures with headings over the columns and a caption under each row.
 
-    Every picture is scaled to fit a square of `cell` pixels, and a row is as high as its highest; long words are cut.
+    Pictures are scaled to fit a square of `cell` pixels; long texts are cut.
     Raises ValueError unless each row has a picture for every heading and there is a caption for every row.
     """
     if len(rows) != len(captions) or any(len(row) != len(headings) for row in rows):

@@ -1,4 +1,4 @@
-"""Mesh files in colour, written and read; points on a mesh, and its largest piece."""
+"""Mesh files with colours: writing and reading."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ READABLE = (".obj", ".off", ".ply", ".glb", ".gltf", ".stl")
 
 
 def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
-    """Write a mesh with its vertex colours; the suffix of `path`, .ply, .obj or .glb, chooses the format.
+    """Write a mesh with its vertex colours, atomically; the suffix of `path`, .ply, .obj or .glb, selects the format.
 
-    Vertices are written as they are: world frame, y up, which is also what viewers of GLB expect. Vertex colours are
-    sRGB and stay so in PLY and OBJ; glTF asks for linear ones (8 bits, so very dark colours lose a little). The file
-    appears whole or not at all. Raises ValueError for an unknown suffix and for a mesh without faces.
+    Vertices stay in the world frame, y up, as viewers of GLB expect. Colours are sRGB in PLY and OBJ, and linear in GLB, whose
+    8 bits lose precision in dark colours. Raises ValueError for an unknown suffix or a mesh without faces.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -41,15 +40,13 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
 
 
 def read_mesh(path: Path | str) -> trimesh.Trimesh:
-    """A model made by others, its `visual` a `FaceMaterials`: .obj, .off, .ply, .glb, .gltf or .stl.
+    """Read a mesh (.obj, .off, .ply, .glb, .gltf or .stl); its `visual` is a `FaceMaterials`.
 
-    A scene's parts and materials become one mesh in the scene's frame. Faces that share a corner may each have their own
-    vertex there; none is moved or merged. Materials and pictures named in the file are read from its own folder, the one
-    above it, and what lies below those; without its picture a part has its material's plain colour.
+    A scene's parts become one mesh in the scene's frame; vertices are not merged. Materials and pictures are read from the
+    file's folder, its parent, and their subfolders only. A part whose picture is missing has its material's plain colour.
 
     Raises:
-        ValueError: no such file, none of these formats, broken, without faces, NaN or infinite vertices, or all of them in
-            one place.
+        ValueError: a missing or broken file, an unknown format, no faces, NaN or infinite vertices, or no extent.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -61,7 +58,7 @@ def read_mesh(path: Path | str) -> trimesh.Trimesh:
         places = [scene.graph[node] for node in scene.graph.nodes_geometry]
         parts = [(scene.geometry[name], transform) for transform, name in places]
         mesh = _joined([_placed(*part, linear=suffix in (".glb", ".gltf")) for part in parts if hasattr(part[0], "faces")])
-    except Exception as error:  # the parsers raise whatever broken content leads them to
+    except Exception as error:  # parsers raise errors of any kind on broken content
         raise ValueError(f"Could not read a mesh from {path}: {type(error).__name__}: {error}.".replace("\n", " ")) from error
     if len(mesh.faces) == 0:
         raise ValueError(f"Expected a mesh with faces, got none in {path}.")
@@ -79,14 +76,14 @@ def mesh_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "n 4"] | None:
 
 
 def srgb_to_linear(color: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"]:
-    """Bytes to bytes: c / 12.92 up to 0.04045, else ((c + 0.055) / 1.055)^2.4; alpha stays. IEC 61966-2-1."""
+    """sRGB to linear bytes: c / 12.92 up to 0.04045, else ((c + 0.055) / 1.055)^2.4; alpha stays. IEC 61966-2-1."""
     c = color[..., :3] / 255
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return np.concatenate([np.round(linear * 255).astype(np.uint8), color[..., 3:]], -1)
 
 
 def _glb(mesh: trimesh.Trimesh) -> bytes:
-    """With normals, since viewers must shade flat without; and doubly sided, so that an open surface shows its back."""
+    """With normals, since viewers shade flat without; double-sided, so that an open surface shows its back."""
     visual = TextureVisuals(material=PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True))
     colors = mesh_colors(mesh)
     if colors is not None:
@@ -101,7 +98,7 @@ def _export(mesh: trimesh.Trimesh, file_type: str, **options: Any) -> bytes:
 
 
 class _Neighbours(trimesh.resolvers.FilePathResolver):
-    """Files that a mesh file names: of its folder's tree, or of the folder's above, as ShapeNet's ../images; never others."""
+    """Resolver of file names in a mesh file: inside its folder or the parent folder (ShapeNet's ../images) only."""
 
     def get(self, name: str) -> bytes:
         folder = Path(self.parent)
@@ -112,9 +109,9 @@ class _Neighbours(trimesh.resolvers.FilePathResolver):
 
 
 def _placed(part: Any, transform: np.ndarray, linear: bool) -> Any:
-    """A painted copy in the scene's frame, turned right side out if that mirrors it; `linear` as in `materials_of`."""
+    """A copy with `FaceMaterials` in the scene's frame, faces flipped if that mirrors it; `linear` as in `materials_of`."""
     if len(part.faces) > 0 and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
-        raise ValueError("a face names a vertex that there is not")
+        raise ValueError("a face names a missing vertex")
     placed: Any = trimesh.Trimesh(part.vertices, part.faces, process=False).apply_transform(transform)
     placed.visual = materials_of(part.visual, placed.faces, linear)
     return placed

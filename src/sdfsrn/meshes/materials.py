@@ -1,4 +1,4 @@
-"""Colours of models made by others: of vertices, faces, materials and pictures, looked up wherever a line of sight ends."""
+"""Colours of mesh files (of vertices, faces, materials and pictures) at any point of their faces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GRAY = np.array([0.72, 0.74, 0.78])  # of meshes without colours
 
 
 class FaceMaterials(Visuals):
-    """The `visual` of a mesh whose f faces each have colours of their own, sRGB in [0, 1], times a picture's if they have one.
+    """The `visual` of a mesh with own colours per face, sRGB in [0, 1], times those of a picture if there is one.
 
     Args:
         color: at the corners of the faces, linear in between.
@@ -47,7 +47,7 @@ class FaceMaterials(Visuals):
         return color
 
     def copy(self) -> FaceMaterials:
-        """Another one; the arrays, which nothing writes to, are shared."""
+        """A copy that shares the arrays, which are never written to."""
         return FaceMaterials(self.color, self.uv, self.picture, self.pictures)
 
     def update_faces(self, mask: np.ndarray) -> None:
@@ -55,10 +55,10 @@ class FaceMaterials(Visuals):
         self.color, self.uv, self.picture = self.color[mask], self.uv[mask], self.picture[mask]
 
     def update_vertices(self, mask: np.ndarray) -> None:
-        """Nothing is stored by vertex."""
+        """Do nothing: no value is stored per vertex."""
 
     def concatenate(self, other: FaceMaterials | list[FaceMaterials]) -> FaceMaterials:
-        """The faces of all, as trimesh asks of a visual when it joins meshes."""
+        """Concatenate the faces, as trimesh asks of a visual when it joins meshes."""
         return stack_materials([self, *(other if isinstance(other, list) else [other])])
 
     def __hash__(self) -> int:
@@ -66,7 +66,10 @@ class FaceMaterials(Visuals):
 
 
 def bilinear(picture: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "p 3"]:
-    """A picture between its pixel centres, in [0, 1]; it repeats outside of [0, 1]^2, u to the right and v up."""
+    """Interpolate a picture between its pixel centres, in [0, 1]; it repeats outside of [0, 1]^2, u to the right and v up.
+
+    trimesh's `uv_to_interpolated_color` puts uv = 1 on the centre of the last pixel, half a pixel inwards, and rounds.
+    """
     height, width = picture.shape[:2]
     place = np.stack([1 - uv[:, 1], uv[:, 0]], -1) % 1 * [height, width] - 0.5  # row, column
     first = np.floor(place).astype(np.int64)
@@ -78,7 +81,7 @@ def bilinear(picture: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "p 2"]) 
 
 
 def materials_of(visual: Visuals, faces: Int[np.ndarray, "f 3"], linear: bool = False) -> FaceMaterials:
-    """The colours that trimesh read from a file; GRAY if none. `linear`: glTF's plain ones are, its pictures are sRGB."""
+    """The colours that trimesh read from a file; GRAY if none. `linear`: plain colours are linear, as in glTF."""
     count = len(faces)
     color = np.broadcast_to(GRAY, (count, 3, 3))
     uv, picture = np.zeros((count, 3, 2)), None
@@ -99,25 +102,25 @@ def materials_of(visual: Visuals, faces: Int[np.ndarray, "f 3"], linear: bool = 
     return FaceMaterials(color, uv, np.full(count, len(pictures) - 1), pictures)
 
 
-def stack_materials(paints: list[FaceMaterials]) -> FaceMaterials:
-    """The faces of all; pictures that several of them have are kept once."""
+def stack_materials(parts: list[FaceMaterials]) -> FaceMaterials:
+    """Concatenate the faces; a picture that several have is stored once."""
     pictures: list[np.ndarray] = []
     index: dict[int, int] = {}
-    for picture in (picture for paint in paints for picture in paint.pictures):
+    for picture in (picture for part in parts for picture in part.pictures):
         if id(picture) not in index:
             index[id(picture)] = len(pictures)
             pictures.append(picture)
-    numbers = [np.array([*(index[id(picture)] for picture in paint.pictures), -1])[paint.picture] for paint in paints]
+    numbers = [np.array([*(index[id(picture)] for picture in part.pictures), -1])[part.picture] for part in parts]
     return FaceMaterials(
-        np.concatenate([paint.color for paint in paints]),
-        np.concatenate([paint.uv for paint in paints]),
+        np.concatenate([part.color for part in parts]),
+        np.concatenate([part.uv for part in parts]),
         np.concatenate(numbers),
         pictures,
     )
 
 
 def _picture(material: object) -> np.ndarray | None:
-    """The material's picture; None if there is none that can be decoded."""
+    """The material's picture; None if it has none, or a broken one."""
     image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
     if not isinstance(image, Image.Image):
         return None
@@ -128,7 +131,7 @@ def _picture(material: object) -> np.ndarray | None:
 
 
 def _plain(material: object, pictured: bool) -> np.ndarray | None:
-    """The material's colour, bytes; None if the file gives none. Black under a picture is a habit of exporters, not a wish."""
+    """The material's colour, bytes; None if the file gives none. Black under a picture is an exporter's default: white."""
     if hasattr(material, "baseColorFactor"):
         factor = material.baseColorFactor
         return np.full(3, 255, np.uint8) if factor is None else np.asarray(factor)[:3]
@@ -145,5 +148,5 @@ def _unit(color: np.ndarray) -> np.ndarray:
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:
-    """The inverse of `meshes.srgb_to_linear`. IEC 61966-2-1."""
+    """The inverse of `sdfsrn.meshes.io.srgb_to_linear`. IEC 61966-2-1."""
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clip(1e-9) ** (1 / 2.4) - 0.055)

@@ -1,4 +1,4 @@
-"""Pictures for people: meshes and points seen by a camera, a turntable. Pictures are uint8 RGB on white, (h, w, 3)."""
+"""Renderings of meshes and points by ray casting, and turntables. Pictures are uint8 RGB on white, (h, w, 3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RenderedMesh(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """Where lines of sight first meet a mesh; p of n lines do."""
+    """First intersections of lines of sight with a mesh; p of n lines have one."""
 
     line: np.ndarray  # (p,) index of the line
     face: np.ndarray  # (p,)
@@ -41,12 +41,12 @@ class Hits(NamedTuple):
 
 
 def render_mesh(mesh: trimesh.Trimesh, camera: Camera, size: int | tuple[int, int], supersampling: int = 2) -> RenderedMesh:
-    """A mesh with its colours, lit from above the viewer's left shoulder.
+    """Render a mesh with its colours, lit from above the viewer's left shoulder.
 
-    Meshes with `FaceMaterials`, which others made, show each face flat, in its own colours; others are smooth, with the
-    colours of their vertices. `camera` holds one camera, batched or not, whose screen is the whole picture; `size` is its
-    side or (height, width) in pixels, each averaged over supersampling^2 lines of sight. What lies behind the camera
-    (depth < 0) is not seen. Casting is fast with embreex installed and slow without. Raises ValueError for several cameras.
+    Meshes with `FaceMaterials` are shaded flat, others smoothly, with the colours of their vertices. `camera` holds one
+    camera, batched or not, whose screen is the whole picture; `size` is its side or (height, width) in pixels, each averaged
+    over supersampling^2 lines of sight. Surfaces behind the camera (depth < 0) are invisible. Needs embreex to be fast.
+    Raises ValueError for several cameras.
     """
     camera = _single(camera)
     height, width = _shape(size, supersampling)
@@ -95,7 +95,7 @@ def render_points(
     size: int | tuple[int, int],
     radius: float = 0.012,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A cloud (world frame) as small balls, near ones dark, far ones light; `radius` is a part of the picture's height.
+    """Render a cloud (world frame) as small balls, near ones dark, far ones light; `radius` is in heights of the picture.
 
     Points that are not finite (padding) or behind the camera are left out. `camera` and `size` as in `render_mesh`.
     """
@@ -115,9 +115,9 @@ def render_points(
 
 
 def orbit_camera(mesh: trimesh.Trimesh, azimuth: float, elevation: float) -> PerspectiveCamera:
-    """A camera that has the whole mesh in sight, around the middle of its bounding box, with the world's y axis up.
+    """A camera that sees the whole mesh, aimed at the middle of its bounding box, with the world's y axis up.
 
-    Angles in degrees, as in `look_at_origin`. An empty mesh is taken for the unit ball.
+    Angles in degrees, as in `look_at_origin`. For an empty mesh the camera sees the unit ball.
     """
     vertices = np.array([[-1.0, 0, 0], [1.0, 0, 0]]) if len(mesh.faces) == 0 else mesh.vertices.view(np.ndarray)
     center = (vertices.min(0) + vertices.max(0)) / 2
@@ -133,7 +133,7 @@ def orbit_camera(mesh: trimesh.Trimesh, azimuth: float, elevation: float) -> Per
 def turntable(
     mesh: trimesh.Trimesh, frames: int = 8, size: int = 192, elevation: float = 20.0
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Pictures of a mesh from all around, at azimuths 360 i / frames; `elevation` in degrees."""
+    """Render a mesh from all sides, at azimuths 360 i / frames; `elevation` in degrees."""
     return [render_mesh(mesh, orbit_camera(mesh, 360 * i / frames, elevation), size).color for i in range(frames)]
 
 
@@ -145,7 +145,7 @@ def _shape(size: int | tuple[int, int], supersampling: int) -> tuple[int, int]:
 def _sight(
     mesh: trimesh.Trimesh, camera: Camera, height: int, width: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The lines of sight that may meet the mesh, some rows at once: index (n,) in the picture, origin, direction (n, 3)."""
+    """The lines of sight that may meet the mesh, in batches of rows: index (n,) in the picture, origin, direction (n, 3)."""
     if len(mesh.faces) == 0:
         return
     top, bottom, left, right = _window(mesh, camera, height, width)
@@ -161,13 +161,13 @@ def _sight(
 
 
 def _window(mesh: trimesh.Trimesh, camera: Camera, height: int, width: int) -> tuple[int, int, int, int]:
-    """Rows and columns, from and to, that a mesh may cover: all if some lies behind the camera, where none projects."""
+    """Bounds (top, bottom, left, right) of pixels that a mesh may cover; of all pixels if it reaches behind the camera."""
     vertices = torch.tensor(mesh.vertices.view(np.ndarray)[mesh.referenced_vertices], dtype=torch.float64)
     uv, depth = camera.project(vertices[None])
     if depth.min() <= 0:
         return 0, height, 0, width
     pixel = camera.pixels(uv, (height, width))[0].numpy()
-    left, top = np.floor(pixel.min(0) - 1).clip(0, [width, height]).astype(int).tolist()  # one more, for rounding
+    left, top = np.floor(pixel.min(0) - 1).clip(0, [width, height]).astype(int).tolist()  # one pixel more, for rounding
     right, bottom = np.ceil(pixel.max(0) + 1).clip(0, [width, height]).astype(int).tolist()
     return top, bottom, left, right
 
@@ -211,7 +211,7 @@ def _normals(mesh: trimesh.Trimesh, hits: Hits) -> np.ndarray:
 
 
 def _faces_away(mesh: trimesh.Trimesh, hits: Hits, direction: np.ndarray) -> np.ndarray:
-    """The line meets the back of its face: of an open surface or of a mesh that is inside out."""
+    """Whether lines meet the back of their face: of an open surface or an inside-out mesh."""
     return (mesh.face_normals[hits.face] * direction[hits.line]).sum(-1) > 0
 
 
@@ -225,7 +225,7 @@ def _colors(mesh: trimesh.Trimesh, hits: Hits) -> np.ndarray:
 
 
 def _splat(picture: np.ndarray, center: np.ndarray, color: np.ndarray, radius: float) -> None:
-    """FaceMaterials shaded discs of `radius` pixels into `picture`, the later over the earlier."""
+    """Draw shaded discs of `radius` pixels into `picture`, the later over the earlier."""
     reach = int(np.ceil(radius))
     offset = np.stack([*np.mgrid[-reach : reach + 1, -reach : reach + 1]], -1).reshape(-1, 2)[:, ::-1]
     offset = offset[(offset**2).sum(-1) <= radius**2]

@@ -1,4 +1,4 @@
-"""A virtual scanner: the outer surface of a model, as far as it can be seen from afar, without what is inside."""
+"""A virtual scanner: points on the part of a model's surface that is visible from outside."""
 
 from __future__ import annotations
 
@@ -17,35 +17,30 @@ def outer_surface(
     num_directions: int = 100,
     min_directions: int = 2,
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Points spread evenly over the visible surface, in random order, and the unit normals there (float32, the mesh's frame).
+    """Points uniform over the visible surface, in random order, and their unit normals (float32, the mesh's frame).
 
-    Points uniform over all faces stay if they are in sight, along straight lines from infinity, from `min_directions` of
-    `num_directions` evenly spread directions: of a car that is closed no seats remain, of an open box the inside does. One
-    direction would not do: a ray in a million slips through the seam of two faces. Normals point to where a point is seen
-    from, whichever way the faces are turned. The same seed gives the same points. Appendix B.1-B.2, arXiv:2010.10505.
+    A point is visible if it is in sight, from infinity, along at least `min_directions` of `num_directions` evenly spread
+    directions; one would not do, since a ray in a million passes through the seam of two faces. Normals point to the visible
+    side, whatever the orientation of the faces. The same seed gives the same points. Appendix B.1-B.2, arXiv:2010.10505.
 
     Raises:
-        ValueError: no faces with an area, or nothing of them can be seen.
+        ValueError: no face has an area, or none is visible.
     """
     rng = np.random.default_rng(seed)
-    corner = mesh.vertices.view(np.ndarray)[mesh.faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    length = np.linalg.norm(normal, axis=-1)
-    if length.sum() == 0:
-        raise ValueError(f"Expected a mesh whose faces have an area, got {len(length)} without.")
-    normal /= np.where(length > 0, length, 1)[:, None]
+    if mesh.area_faces.sum() == 0:
+        raise ValueError(f"Expected a mesh whose faces have an area, got {len(mesh.faces)} without.")
     directions = rng.permutation(_sphere(num_directions) @ np.linalg.qr(rng.standard_normal((3, 3)))[0])  # turned at random
     batch = min(BATCH, max(2 * num_points, 10_000))
     points, normals, found = [], [], 0
     while found < num_points:
-        face = np.searchsorted(length.cumsum(), rng.random(batch) * length.sum(), side="right").clip(max=len(length) - 1)
-        candidate = _on_faces(corner[face], rng)
-        side = _seen_sides(mesh, candidate, normal[face], directions, min_directions)
+        candidate, face = trimesh.sample.sample_surface(mesh, batch, seed=rng)
+        normal = mesh.face_normals[face]
+        side = _seen_sides(mesh, candidate, normal, directions, min_directions)
         seen = side != 0
         if not seen.any():
             raise ValueError("Expected a mesh of which something can be seen from outside, got one that hides all its faces.")
         points.append(candidate[seen])
-        normals.append(normal[face[seen]] * side[seen, None])
+        normals.append(normal[seen] * side[seen, None])
         found += seen.sum()
     return np.concatenate(points)[:num_points].astype(np.float32), np.concatenate(normals)[:num_points].astype(np.float32)
 
@@ -56,13 +51,6 @@ def _sphere(count: int) -> np.ndarray:
     angle = np.pi * (3 - 5**0.5) * np.arange(count)
     radius = np.sqrt(1 - z**2)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], -1)
-
-
-def _on_faces(corner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A uniform point of each triangle: the half of the square beyond the diagonal is folded back."""
-    weight = rng.random((len(corner), 2))
-    weight = np.where(weight.sum(-1, keepdims=True) > 1, 1 - weight, weight)
-    return corner[:, 0] + (weight[..., None] * (corner[:, 1:] - corner[:, :1])).sum(1)
 
 
 def _seen_sides(

@@ -1,6 +1,5 @@
-"""Metrics as torchmetrics objects."""
+"""Metrics as torchmetrics objects, and the evaluation protocol."""
 
-from sdfsrn.metrics.chamfer import ChamferDistance
-from sdfsrn.metrics.surface import FScore, NormalConsistency, VolumeIoU
+from sdfsrn.metrics.surface import ChamferDistance, FScore, NormalConsistency, VolumeIoU
 
 __all__ = ["ChamferDistance", "FScore", "NormalConsistency", "VolumeIoU"]

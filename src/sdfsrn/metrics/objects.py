@@ -18,10 +18,9 @@ Surface = Float[Tensor, "_ 3"] | trimesh.Trimesh
 
 
 class ObjectMean(torchmetrics.Metric, abc.ABC):
-    """The mean of what `measure` says of each object; an empty prediction is a failure, not a distance.
+    """Mean over objects of the values of `measure`; an empty prediction counts as a failure and has no value.
 
-    `compute` gives a dictionary; a value is `worst` if there was nothing but failures, and there is none at all without an
-    object.
+    `compute` gives a dictionary, empty without an object; values are `worst` if all objects failed.
 
     Args:
         names: of the values.
@@ -43,7 +42,7 @@ class ObjectMean(torchmetrics.Metric, abc.ABC):
 
     @abc.abstractmethod
     def measure(self, predicted: Surface, truth: Surface) -> list[Tensor]:
-        """The values of an object, as `names` has them."""
+        """The values of an object, in the order of `names`."""
 
     def update(self, predicted: Surface, truth: Surface) -> None:
         """Add an object; `predicted` without points or faces is a failure."""
@@ -55,7 +54,7 @@ class ObjectMean(torchmetrics.Metric, abc.ABC):
         self.measured += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """The means by name, and `failures`; nothing without an object."""
+        """The means by name, and `failures`; empty without an object."""
         if self.measured + self.failures == 0:
             return {}
         mean = self.total * _UNIT / self.measured.clamp(min=1)
@@ -64,7 +63,7 @@ class ObjectMean(torchmetrics.Metric, abc.ABC):
 
 
 def cloud(surface: Surface, num_points: int, seed: int = 0) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "m 3"]]:
-    """Points and normals of a mesh; points are themselves, without normals."""
+    """Sample points and normals of a mesh; a cloud is returned as it is, without normals."""
     if isinstance(surface, trimesh.Trimesh):
         points, normals = (torch.from_numpy(array).float() for array in sample_surface(surface, num_points, seed))
         return points, normals

@@ -1,4 +1,4 @@
-"""How shapes are measured: the grid of their meshes, the points on them, their alignment with the ground truth."""
+"""The evaluation protocol: the grid of meshes, the points on them, their alignment with the ground truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdfsrn.functional.isosurface import Grid
 from sdfsrn.functional.pointcloud import icp
 from sdfsrn.meshes.geometry import sample_surface
 
-_MOVED = 10_000  # predicted points that are enough to find a rigid motion
+_ICP_POINTS = 10_000  # predicted points that ICP uses
 _ALIGNMENTS = {
     "none": lambda predicted, truth: identity(truth),
     "yaw": yaw_alignment,
@@ -31,17 +31,17 @@ class EvaluationProtocol:
     Args:
         resolution: intervals of the SDF grid along an axis.
         num_points: samples of the predicted surface.
-        num_truth: samples of the true one, at most.
+        num_truth: samples of the true one, at most, its first ones.
         low, high: the grid's cube [low, high]^3, world frame.
         placement: `exact`, or `authors` for the released code's misplaced vertices.
         seed: of the sampling.
-        icp_iterations: to register a prediction with its truth by; 0 measures it where it is. Appendix B.2.
-        alignment: before that: `none`; `yaw`, a rotation about the vertical axis; `scale`, size and position;
+        icp_iterations: steps of rigid ICP from the prediction to the truth; 0 leaves ICP out. Appendix B.2.
+        alignment: before ICP: `none`; `yaw`, a rotation about the vertical axis; `scale`, size and position;
             `anisotropic`, size along each axis and position. See `sdfsrn.functional.alignment`. Views are never aligned.
         thresholds: of the F-scores, in the world's unit.
-        squared: squared Chamfer distances are measured as well.
-        dense: the field is evaluated at every node of the grid; else only near its surface, where parts that are small and
-            apart may be missed, see `sdfsrn.functional.isosurface.sparse_sdf_grid`.
+        squared: measure squared Chamfer distances as well.
+        dense: evaluate the field at all nodes of the grid; else only near its surface, which may miss small separate parts,
+            see `sdfsrn.functional.isosurface.sparse_sdf_grid`.
 
     Raises:
         ValueError: an unknown alignment.
@@ -67,17 +67,17 @@ class EvaluationProtocol:
 
     @property
     def grid(self) -> Grid:
-        """How surfaces are extracted."""
+        """The grid on which surfaces are extracted."""
         return Grid(self.resolution, self.low, self.high, self.placement, self.dense)
 
     def sample(self, mesh: trimesh.Trimesh) -> Float[Tensor, "n 3"]:
-        """Points spread evenly over the mesh; none on an empty one."""
+        """Points uniform over the mesh; none on an empty one."""
         if len(mesh.faces) == 0:
             return torch.zeros(0, 3)
         return torch.from_numpy(sample_surface(mesh, self.num_points, self.seed)[0]).float()
 
     def ground_truth(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "k 3"]:
-        """The ground truth without padding, `num_truth` of its points at most."""
+        """The first `num_truth` points of the ground truth, without padding."""
         points = points[points.isfinite().all(-1)]
         return points[: self.num_truth]
 
@@ -87,20 +87,17 @@ class EvaluationProtocol:
         return self.icp_iterations > 0 or self.alignment != "none"
 
     def register(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Affine:
-        """The map that aligns a prediction (points in random order) with the ground truth, as far as the protocol allows.
-
-        Clouds that are empty, or have no truth, stay where they are.
-        """
+        """The protocol's map from a prediction (points in random order) to the ground truth; identity if either is empty."""
         predicted = predicted.to(truth.device)
         if len(predicted) == 0 or len(truth) == 0:
             return identity(truth)
-        found = _ALIGNMENTS[self.alignment](predicted, truth)
+        alignment = _ALIGNMENTS[self.alignment](predicted, truth)
         if self.icp_iterations > 0:
-            motion = icp(found.apply(predicted[:_MOVED]), truth, self.icp_iterations)
-            found = Affine(motion.rotation, motion.translation).after(found)
-        return found
+            motion = icp(alignment.apply(predicted[:_ICP_POINTS]), truth, self.icp_iterations)
+            alignment = Affine(motion.rotation, motion.translation).after(alignment)
+        return alignment
 
     def align(self, predicted: Float[Tensor, "n 3"], truth: Float[Tensor, "k 3"]) -> Float[Tensor, "n 3"]:
-        """The predicted points as they are measured, see `register`; on the truth's device."""
+        """The predicted points after `register`, on the truth's device."""
         predicted = predicted.to(truth.device)
         return self.register(predicted, truth).apply(predicted) if self.aligns else predicted

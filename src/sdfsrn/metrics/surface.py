@@ -1,4 +1,8 @@
-"""Scores of surfaces and solids over a data set; 0 if there was nothing but failures."""
+"""Measures of surfaces and solids as torchmetrics: means over a data set, on any number of processes.
+
+The models' validation uses `ChamferDistance`; the others are there for validations and evaluations of your own. Scores are 0,
+and distances infinite, if all objects failed.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,32 @@ import torch
 import trimesh
 from torch import Tensor
 
-from sdfsrn.functional.pointcloud import match
+from sdfsrn.functional.pointcloud import chamfer_distance, match
 from sdfsrn.functional.surface import f_score, intersection_over_union, normal_consistency, volume_samples
 from sdfsrn.meshes.geometry import contains
 from sdfsrn.metrics.objects import ObjectMean, Surface, cloud
+
+
+class ChamferDistance(ObjectMean):
+    """Mean `accuracy`, `coverage`, and their mean `chamfer` over objects, and `failures`; clouds or meshes.
+
+    In their unit, or its square; infinite if all objects failed. See `chamfer_distance`.
+
+    Args:
+        squared: take mean squared distances.
+        num_points: drawn from a mesh.
+        options: of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, squared: bool = False, num_points: int = 100_000, **options) -> None:
+        super().__init__(["accuracy", "coverage", "chamfer"], float("inf"), **options)
+        self.squared, self.num_points = squared, num_points
+
+    def measure(self, predicted: Surface, truth: Surface) -> list[Tensor]:
+        """The three distances of an object."""
+        points, target = (cloud(surface, self.num_points, seed)[0] for seed, surface in enumerate((predicted, truth)))
+        accuracy, coverage = chamfer_distance(points.to(target.device), target, self.squared)
+        return [accuracy, coverage, (accuracy + coverage) / 2]
 
 
 class FScore(ObjectMean):
@@ -31,8 +57,8 @@ class FScore(ObjectMean):
     def measure(self, predicted: Surface, truth: Surface) -> list[Tensor]:
         """The score at each threshold."""
         points, target = (cloud(surface, self.num_points, seed)[0] for seed, surface in enumerate((predicted, truth)))
-        found = match(points.to(target.device), target)
-        return [f_score(found, threshold) for threshold in self.thresholds]
+        nearest = match(points.to(target.device), target)
+        return [f_score(nearest, threshold) for threshold in self.thresholds]
 
 
 class NormalConsistency(ObjectMean):
@@ -57,7 +83,7 @@ class VolumeIoU(ObjectMean):
     """Mean `volume_iou` over objects, and `failures`; watertight meshes. See `intersection_over_union`.
 
     Args:
-        power: 2^power places in the box around both are asked for.
+        power: overlap is sampled at 2^power places in the box around both.
         options: of `torchmetrics.Metric`.
     """
 

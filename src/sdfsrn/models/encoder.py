@@ -1,4 +1,4 @@
-"""Image encoders: from a picture to a latent code."""
+"""Image encoders: from an image to a latent code."""
 
 from __future__ import annotations
 
@@ -46,13 +46,16 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
-        return self.network((image - self.mean) / self.std)
+        latent: Tensor = self.network((image - self.mean) / self.std)
+        return latent
 
 
 def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
+    state: dict[str, Tensor]
     if weights == "imagenet":
         try:
-            return torchvision.models.get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(check_hash=True)
+            state = torchvision.models.get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(check_hash=True)
+            return state
         except (urllib.error.URLError, OSError, RuntimeError) as error:
             raise RuntimeError(
                 f"Could not download the ImageNet weights of ResNet-{depth} ({error}). Give a file that you have with "

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp, rows, tiles
+from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 from sdfsrn.functional.isosurface import Grid
 
 
 class Linear(NamedTuple):
-    """One linear layer an object, y = x W + b."""
+    """One linear layer per object, y = x W + b."""
 
     bias: Float[Tensor, "b 1 o"]
     weight: Float[Tensor, "b i o"]
@@ -68,18 +65,15 @@ class Field:
     Args:
         layers: the linear layers in the order of `FieldConfig.layers`; inputs are [features, encoded point].
         config: the architecture they belong to.
+
+    Attributes:
+        grid: where meshes are extracted unless told otherwise.
     """
 
-    grid = Grid()  # where meshes are extracted unless told otherwise
-
-    def __init__(self, layers: list[Linear], config: FieldConfig) -> None:
-        self.config = config
-        (first, *rest), (self.sdf_head, self.color_head) = layers[:-2], layers[-2:]
-        self.backbone = [BackboneLayer(None, torch.cat([first.weight, first.bias], 1)).centered()]
-        for bias, weight in rest:
-            unseen = [] if config.skip else [bias.new_zeros(len(bias), config.encoding_width, config.width)]
-            encoding_weight = torch.cat([weight[:, config.width :], *unseen, bias], 1)
-            self.backbone.append(BackboneLayer(weight[:, : config.width], encoding_weight).centered())
+    def __init__(self, layers: Sequence[Linear], config: FieldConfig) -> None:
+        self.layers, self.config, self.grid = layers, config, Grid()
+        *backbone, self.sdf_head, self.color_head = layers
+        self.backbone = [_backbone_layer(k, layer, config) for k, layer in enumerate(backbone)]
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
@@ -95,22 +89,10 @@ class Field:
         return torch.tanh(self.color_head(feature))
 
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
-        """The gradient of f in closed form: an ordinary function of the weights, so no double backward is ever needed."""
+        """grad f in closed form: a function of the weights like any other, so that its loss needs no double backward."""
         encoding = self._encode(points)
         encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         return encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
-
-    def mean(
-        self, loss: Callable[[Field, Float[Tensor, "b n 3"]], Float[Tensor, ""]], points: Float[Tensor, "b n 3"]
-    ) -> Float[Tensor, ""]:
-        """`loss(self, points)` of constant points, for a loss that is a mean over points; on a CPU in parts.
-
-        The gradient of each part is taken while its values are still in the processor's cache, and they are never all kept.
-        """
-        parts = tiles(points.detach())
-        if len(parts) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return loss(self, points)
-        return _MeanByParts.apply(loss, self, parts, *self._tensors())
 
     def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
         """The zero level set of the only object as a closed mesh, see `sdfsrn.models.shape.Shape`."""
@@ -127,54 +109,31 @@ class Field:
 
     def __getitem__(self, objects: slice) -> Field:
         """The functions of some of the objects."""
-        return self._map(lambda tensor: tensor[objects])
+        return self._map(lambda weights: weights[objects])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Field:
-        return self._with([change(tensor) for tensor in self._tensors()])
-
-    def _tensors(self) -> list[Tensor]:
-        """All weights, in the order that `_with` takes them in."""
-        _, *backbone = itertools.chain(*self.backbone)  # the first layer has no feature weight
-        return [*backbone, *self.sdf_head, *self.color_head]
-
-    def _with(self, tensors: Sequence[Tensor]) -> Field:
-        *backbone, sdf_head, color_head = rows([None, *tensors], 2)
-        field = copy.copy(self)
-        field.backbone = [BackboneLayer(*pair) for pair in backbone]
-        field.sdf_head, field.color_head = Linear(*sdf_head), Linear(*color_head)
+        """The functions with changed weights."""
+        field = type(self)([Linear(change(bias), change(weight)) for bias, weight in self.layers], self.config)
+        field.grid = self.grid
         return field
 
     def _encode(self, points: Tensor) -> Tensor:
-        """The encoded points, with a 1 behind, as the backbone takes them."""
+        """Encoded points with a last channel of ones, as the backbone takes them."""
         return positional_encoding(points, self.config.num_frequencies, self.config.frequency_scale, homogeneous=True)
 
 
-class _MeanByParts(torch.autograd.Function):
-    """The mean of a loss over parts, with the gradient of each taken at once."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Callable[..., Tensor], field: Field, parts: Sequence[Tensor], *weights: Tensor) -> Tensor:
-        leaves = [weight.detach().requires_grad_() for weight in weights]
-        field = field._with(leaves)
-        count, total = sum(part.shape[1] for part in parts), parts[0].new_zeros(())
-        sums: list[Tensor | None] = [None] * len(leaves)
-        for part in parts:
-            with torch.enable_grad():
-                value = loss(field, part) * (part.shape[1] / count)
-            found = torch.autograd.grad(value, leaves, allow_unused=True)
-            sums = [new if old is None else old.add_(new) for old, new in zip(sums, found, strict=True)]
-            total += value.detach()
-        ctx.save_for_backward(*sums)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *(None if of_sum is None else grads[0] * of_sum for of_sum in ctx.saved_tensors)
+def _backbone_layer(index: int, layer: Linear, config: FieldConfig) -> BackboneLayer:
+    """A predicted layer with its weights divided between features and encoded point; the bias belongs to the latter's 1."""
+    bias, weight = layer
+    if index == 0:
+        return BackboneLayer(None, torch.cat([weight, bias], 1)).centered()
+    unseen = [] if config.skip else [bias.new_zeros(len(bias), config.encoding_width, config.width)]
+    encoding_weight = torch.cat([weight[:, config.width :], *unseen, bias], 1)
+    return BackboneLayer(weight[:, : config.width], encoding_weight).centered()
 
 
 @torch.no_grad()
-def vertex_colors(field: Field, points: Float[Tensor, "n 3"], chunk: int = 65_536) -> np.ndarray:
-    """(n, 3) uint8 colours g at points of one object, world frame."""
-    colors = [field.color(field(part[None])[1])[0] for part in points.split(chunk)]
+def vertex_colors(field: Field, points: Float[Tensor, "n 3"], chunk: int = 65_536) -> UInt8[np.ndarray, "n 3"]:
+    """Colours g at points of one object, world frame."""
+    colors = [field.color(field(part[None])[1])[0] for part in torch.split(points, chunk)]
     return ((torch.cat(colors) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()

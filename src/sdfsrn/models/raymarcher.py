@@ -41,7 +41,7 @@ class LSTMRayMarcher(nn.Module):
         self.implicit_gradient = implicit_gradient
         self.cell = nn.LSTMCell(feature_width, hidden_width)
         self.step = nn.Linear(hidden_width, 1)
-        with torch.no_grad():  # remember by default
+        with torch.no_grad():  # the forget gate is open at the start
             self.cell.bias_ih[hidden_width : 2 * hidden_width] = 1.0
             self.cell.bias_hh[hidden_width : 2 * hidden_width] = 0.0
 
@@ -64,7 +64,7 @@ class SphereTracer(nn.Module):
     """dz = f(x) / |direction|: steps as long as the signed distance allows (Hart 1996); nothing is learned.
 
     The last step goes `overshoot` deeper than f says, so that it ends inside a surface that was reached, and bisection finds
-    the crossing. The visited points are taken as constants: f learns there, but they do not move.
+    the crossing. The visited depths are constants: only f gets a gradient there.
 
     Args:
         start: depth of the first point.

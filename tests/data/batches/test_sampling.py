@@ -84,7 +84,8 @@ def test_a_loader_does_not_depend_on_workers_or_on_torch_s_state(workers: int, b
             num_workers=num_workers,
         )
         loader = module.train_dataloader()
-        return [x for _ in range(2) for views in loader for x in (views.image, views.uv, views.color, views.index)]
+        batches = [module.on_after_batch_transfer(batch, 0) for _ in range(2) for batch in loader]
+        return [x for views in batches for x in (views.image, views.uv, views.color, views.index)]
 
     first = load(0)
     torch.manual_seed(99)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdfsrn.data.batches.views import ViewsDataset
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.preparing.export import export_folder
 from sdfsrn.data.sources.folder import FolderSource
 from sdfsrn.data.sources.synthetic import SyntheticSource
@@ -27,13 +27,13 @@ def test_round_trip(tmp_path: pathlib.Path, projection: str) -> None:
         back = FolderSource(str(tmp_path / "out"), split, image_size=24)
         assert len(back) == len(source)
         for index in range(len(source)):
-            one, two = ViewsDataset(source)[index], ViewsDataset(back)[index]
+            one, two = (PictureDataset(each).views([index]) for each in (source, back))
             assert (one.image - two.image).abs().max() <= 2.01 * 2 / 255  # colour and alpha of 8 bits each
             assert torch.equal(one.inside, two.inside)
             torch.testing.assert_close(one.camera, two.camera, rtol=0, atol=1e-6)
             torch.testing.assert_close(one.uv, two.uv, rtol=0, atol=1e-6)
             torch.testing.assert_close(one.distance, two.distance, rtol=0, atol=1e-6)
-            assert {tuple(p) for p in one.points.tolist()} == {tuple(p) for p in two.points.tolist()}
+            assert {tuple(p) for p in one.points[0].tolist()} == {tuple(p) for p in two.points[0].tolist()}
     shapes = list((tmp_path / "out" / "shapes").iterdir())
     assert len(shapes) == 2  # one an object, though each has two views
 

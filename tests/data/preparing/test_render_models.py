@@ -12,7 +12,7 @@ import trimesh
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
-from sdfsrn.data.batches.views import ViewsDataset
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.preparing import render_models as models
 from sdfsrn.data.preparing.render_models import cameras, render_models
 from sdfsrn.data.sources.shapenet import ShapeNetSource
@@ -111,7 +111,7 @@ def test_source_reads_the_result_and_clouds_fall_into_the_masks(balls: pathlib.P
         source = ShapeNetSource(str(tmp_path / "out"), "any", split, num_points=400)
         assert len({model for model, _ in source.records}) == summary[split] > 0
         for i in range(len(source)):
-            sample = ViewsDataset(source)[i]
+            sample = torch.utils._pytree.tree_map(lambda tensor: tensor[0], PictureDataset(source).views([i]))
             assert sample.image.shape == (3, 64, 64)
             cloud = tmp_path / "out" / "any" / source.records[i][0] / "pointcloud.npz"
             assert cloud.exists() == (split != "train")
@@ -304,7 +304,7 @@ def test_other_settings_and_other_data_are_noticed(balls: pathlib.Path, tmp_path
     render_models(str(balls), out, "any", **QUICK)
     before = files(tmp_path / "out")
     for change in ({"image_size": 32}, {"num_views": 5}, {"supersampling": 3}, {"num_points": 9}, {"up": "z", "front": "x"}):
-        with pytest.raises(ValueError, match=r"out/any.*delete that folder to render anew"):
+        with pytest.raises(ValueError, match=r"out/any.*delete that folder to render again"):
             render_models(str(balls), out, "any", **{**QUICK, **change})
     assert files(tmp_path / "out") == before
     assert json.loads(before["any/render.json"])["views"] == 4

@@ -13,7 +13,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from sdfsrn.data.batches.views import ViewsDataset
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.conventions import CAD_TO_WORLD, pascal3d_rotation
 from sdfsrn.data.source import check_picture
 from sdfsrn.data.sources.folder import FolderSource
@@ -269,7 +269,7 @@ def test_truth_is_a_mesh_or_a_cloud(tmp_path: pathlib.Path, name: str) -> None:
     assert np.abs(points).max(1) == pytest.approx(0.5, abs=1e-5)
     assert np.array_equal(points, source.points(0))
     assert not np.array_equal(points, FolderSource(str(tmp_path), "test", num_points=300, seed=1).points(0))
-    assert ViewsDataset(source)[0].points.shape == (300, 3)
+    assert PictureDataset(source).views([0]).points.shape == (1, 300, 3)
 
 
 def test_training_never_opens_shapes(tmp_path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree, cKDTree
 
 import sdfsrn.data.sources.pascal3d_release as release_module
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.conventions import CAD_TO_WORLD
 from sdfsrn.data.source import check_picture
 from sdfsrn.data.sources.pascal3d import Pascal3DDataModule, Pascal3DSource, weak_perspective, window
@@ -204,10 +204,9 @@ def test_truth_lies_in_the_crops_silhouette(sources: dict[str, Pascal3DSource]) 
 
 
 def test_batches_are_like_any_others(sources: dict[str, Pascal3DSource], balls: pathlib.Path) -> None:
-    other = ShapeNetDataModule(str(balls), "airplane").dataset("val")[0]
+    other = ShapeNetDataModule(str(balls), "airplane").dataset("val").views([0])
     for source in sources.values():
-        dataset = ViewsDataset(source)
-        views = collate_views([dataset[i] for i in range(len(dataset))])
+        views = PictureDataset(source).views(range(len(source)))
         assert views._fields == other._fields
         assert views.image.shape == (len(source), 3, 64, 64)
         assert torch.equal(views.image[:, :, 0, 0], torch.ones(len(source), 3))  # white behind the object
@@ -233,7 +232,7 @@ def test_training_needs_no_clouds(chairs: pathlib.Path) -> None:
     module = Pascal3DDataModule(str(chairs), "chair", num_rays=16)
     module.prepare(0)
     shutil.rmtree(module.release.cache / "pointclouds")
-    assert module.dataset("train")[0].points.shape == (0, 3)
+    assert module.dataset("train").views([0]).points.shape == (1, 0, 3)
 
 
 def test_the_release_stays_untouched_and_nothing_is_made_twice(chairs: pathlib.Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdfsrn.data.batches.views import ViewsDataset, collate_views
+from sdfsrn.data.batches.datasets import PictureDataset
+from sdfsrn.data.batches.views import BatchSettings
 from sdfsrn.data.sources.shapenet import ShapeNetSource
 
 SYNSET = "02691156"
@@ -16,9 +17,8 @@ SYNSET = "02691156"
 
 def use(root: pathlib.Path, split: str = "train", **options) -> None:
     """Open a split and take every sample, as training would."""
-    dataset = ViewsDataset(ShapeNetSource(str(root), "airplane", split, **options))
-    for i in range(len(dataset)):
-        dataset[i]
+    dataset = PictureDataset(ShapeNetSource(str(root), "airplane", split, **options))
+    dataset.views(range(len(dataset)))
 
 
 def test_all_views_of_all_models_are_pictures(balls: pathlib.Path) -> None:
@@ -58,8 +58,8 @@ def test_a_category_may_be_a_synset_number(balls: pathlib.Path) -> None:
 def test_training_has_no_points_and_needs_no_clouds(balls: pathlib.Path) -> None:
     for path in balls.rglob("pointcloud.npz"):
         path.unlink()
-    sample = ViewsDataset(ShapeNetSource(str(balls), "airplane", "train"))[0]
-    assert sample.points.shape == (0, 3)
+    views = PictureDataset(ShapeNetSource(str(balls), "airplane", "train")).views([0])
+    assert views.points.shape == (1, 0, 3)
 
 
 def test_evaluation_takes_one_view_a_model_and_a_fixed_part_of_its_points(balls: pathlib.Path) -> None:
@@ -72,8 +72,8 @@ def test_evaluation_takes_one_view_a_model_and_a_fixed_part_of_its_points(balls:
     every = np.load(balls / SYNSET / "a" / "pointcloud.npz")["points"].astype(np.float32)
     assert {tuple(p) for p in points} <= {tuple(p) for p in every}
     assert not np.array_equal(points, every[:20])
-    batch = collate_views([ViewsDataset(ShapeNetSource(str(balls), "airplane", split))[0] for split in ("val", "test")])
-    assert batch.points.isfinite().all(-1).sum(1).tolist() == [50, 40]
+    counts = [len(ShapeNetSource(str(balls), "airplane", split).points(0)) for split in ("val", "test")]
+    assert counts == [50, 40]
 
 
 def test_real_normals_belong_to_their_points_and_other_views_to_the_object(airplanes: pathlib.Path) -> None:
@@ -137,9 +137,9 @@ def test_real_splits_are_disjoint_and_of_the_stated_size(airplanes: pathlib.Path
 
 
 def test_real_samples(airplanes: pathlib.Path) -> None:
-    train = ViewsDataset(ShapeNetSource(str(airplanes), "airplane", "train"), num_rays=256)
+    train = PictureDataset(ShapeNetSource(str(airplanes), "airplane", "train"), BatchSettings(num_rays=256))
     assert len(train) == 3 * 24
-    batch = collate_views([train[i] for i in (0, 30, 71)])
+    batch = train.views([0, 30, 71])
     assert batch.image.shape == (3, 3, 64, 64)
     assert batch.uv.shape == (3, 256, 2)
     assert batch.points.shape == (3, 0, 3)

@@ -83,7 +83,7 @@ def test_cache_is_reused_and_keyed_by_the_settings(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbled"])
-def test_a_broken_cache_is_made_anew(tmp_path, damage):
+def test_a_broken_cache_is_made_again(tmp_path, damage):
     expected = small(tmp_path).picture(3)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()

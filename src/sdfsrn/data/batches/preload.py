@@ -1,4 +1,4 @@
-"""A source held in one array: every picture is decoded and checked once, before training starts, and once for all in a file."""
+"""A source held in one array, in memory or in a file: every picture is decoded and checked once, before training starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import warnings
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 from tqdm import tqdm
 
-from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, ground_truth
-from sdfsrn.functional.camera import Camera
+from sdfsrn.data.batches.pictures import Pictures, pack
+from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, evenly_spaced, ground_truth
 
 VERSION = 1  # raise it when the same pictures are packed differently
 _PROBES = 16  # pictures whose content tells the settings of a source
@@ -24,17 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class PreloadedSource(GroundTruth):
-    """The same pictures and points as `source`, from one array of bytes, which the processes of a loader share.
-
-    Alpha is rounded to 255ths, none of which makes a free pixel a touched one, or an inside pixel an outside one, or the
-    other way round.
+    """The pictures and points of `source`, from one array of bytes (see `pack`), which the processes of a loader share.
 
     Args:
         source: pictures of one size and one kind of camera.
         description: of the source, for people and in the name of the file.
-        folder: keeps the array in a file there, which is read as needed instead of held in memory, and found again. It is made
-            anew when names, files (their size and date) or the settings of the source are others; masks or cameras that
-            change under the same pictures may go unnoticed: delete the file.
+        folder: keeps the array in a file there, which is read as needed and found again. Changed names, files (size and date)
+            or settings of the source make another file; changed masks or cameras under the same pictures may go unnoticed.
 
     Raises:
         ValueError: the first picture that cannot be used, named.
@@ -57,33 +51,33 @@ class PreloadedSource(GroundTruth):
         return len(self.source)
 
     def picture(self, index: int) -> ImageSample:
-        """As the source's."""
+        """See the source."""
         record = self._records[index]
         rgba = np.array(record["rgba"])
         matrices = (torch.from_numpy(np.array(record[name])) for name in self._kind._fields)
         return ImageSample(rgba[..., :3], rgba[..., 3].astype(np.float32) / 255, self._kind(*matrices))
 
-    def tensors(self) -> tuple[UInt8[Tensor, "p h w 4"], Camera]:
-        """Colours and alpha in 255ths of all pictures, and their cameras: read-only, in the array's own memory."""
+    def pictures(self) -> Pictures:
+        """All pictures without points: read-only, in the array's own memory."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             rgba, *matrices = (torch.from_numpy(self._records[name]) for name in ("rgba", *self._kind._fields))
-        return rgba, self._kind(*matrices)
+        return Pictures(rgba, self._kind(*matrices), torch.zeros(len(rgba), 0, 3), torch.arange(len(rgba)))
 
     def points(self, index: int) -> np.ndarray:
-        """As the source's."""
+        """See the source."""
         return self.source.points(index)
 
     def normals(self, index: int) -> np.ndarray:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).normals(index)
 
     def occupancy(self, index: int, points: np.ndarray) -> np.ndarray | None:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).occupancy(index, points)
 
     def other_views(self, index: int) -> list[ImageSample]:
-        """As the source's."""
+        """See the source."""
         return ground_truth(self.source).other_views(index)
 
 
@@ -94,7 +88,7 @@ def _load(source: Source, index: int) -> ImageSample:
 
 
 def _layout(picture: ImageSample) -> np.dtype:
-    """Of one record, a picture and its camera."""
+    """The layout of a record: a picture and its camera."""
     matrices = [(name, np.float32, tuple(matrix.shape)) for name, matrix in picture.camera._asdict().items()]
     return np.dtype([("rgba", np.uint8, (*picture.alpha.shape, 4)), *matrices])
 
@@ -107,31 +101,29 @@ def _fill(records: np.ndarray, source: Source, first: ImageSample, description: 
                 f"Expected pictures and cameras as in {source.names[0]} (size {first.alpha.shape}), got another size or "
                 f"kind (size {picture.alpha.shape}) in {source.names[index]}."
             )
-        alpha = np.rint(picture.alpha * np.float32(255))
-        records["rgba"][index, ..., :3] = picture.image
-        records["rgba"][index, ..., 3] = np.where(picture.alpha > 0, alpha.clip(1, 255), 0)
+        records["rgba"][index] = pack(picture.image, picture.alpha)
         for name, matrix in picture.camera._asdict().items():
             records[name][index] = matrix.numpy()
     return records
 
 
 def _open(path: pathlib.Path, count: int, layout: np.dtype) -> np.ndarray | None:
-    """The records in a file, mapped into memory; None without a file, or with one that is not what its name says."""
+    """The records in a file, mapped into memory; None if there is no file or its content is not what its name says."""
     if not path.exists():
         return None
     try:
         records = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
-        log.warning("%s cannot be read (%s); it is made anew.", path, error)
+        log.warning("%s cannot be read (%s); it is written again.", path, error)
         return None
     if records.shape != (count,) or records.dtype != layout:
-        log.warning("%s does not hold %d pictures of this size; it is made anew.", path, count)
+        log.warning("%s does not hold %d pictures of this size; it is written again.", path, count)
         return None
     return records
 
 
 def _write(path: pathlib.Path, source: Source, first: ImageSample, description: str) -> np.ndarray:
-    """Fill a file beside and move it into place; it may be larger than memory."""
+    """Fill a temporary file, which may be larger than memory, and move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -145,14 +137,14 @@ def _write(path: pathlib.Path, source: Source, first: ImageSample, description: 
 
 
 def _fingerprint(source: Source) -> str:
-    """Of names, of the files they name, and, in place of the source's settings, of what a few of its pictures are."""
+    """Cache key: names, size and date of their files, and a few decoded pictures in place of the source's settings."""
     digest = hashlib.sha256(f"{VERSION} {len(source)}".encode())
     for name in source.names:
         digest.update(name.encode() + b"\0")
         if os.path.isfile(name):  # noqa: PTH113  # 700,000 paths are slow to make
             status = os.stat(name)  # noqa: PTH116
             digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
-    for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, _PROBES)}):
+    for index in evenly_spaced(len(source), _PROBES):
         picture = _load(source, index)
         digest.update(type(picture.camera).__name__.encode())
         for array in (picture.image, picture.alpha, *(matrix.numpy() for matrix in picture.camera)):

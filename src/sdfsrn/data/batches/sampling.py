@@ -1,6 +1,6 @@
-"""Which pictures make a training batch, and their random numbers: functions of the seed and of the step, and of nothing before.
+"""The pictures of a training batch and their random numbers, as functions of the seed and the step alone.
 
-So a run that is resumed at a step sees what it would have seen: with any number of workers, on one process or on many.
+A run that is resumed at a step sees the same samples, with any number of workers and processes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sdfsrn.runtime.seeds import ORDER, generator
 
 
 class SampleKey(NamedTuple):
-    """One sample of a training run: the `number`-th of all, of that picture of the split."""
+    """The `number`-th sample of a training run, made of one picture of the split."""
 
     picture: int
     number: int
 
 
 class Position(NamedTuple):
-    """Where a training run is: the batches that it has behind it, and this process among how many."""
+    """State of a training run: completed batches, and the rank of this process among `world_size`."""
 
     step: int
     rank: int
@@ -36,9 +36,9 @@ class StepSampler(Sampler[list[SampleKey]]):
 
     Args:
         size: pictures of the split.
-        batch_size: pictures a batch and a process.
+        batch_size: pictures per batch and process.
         seed: of the permutations.
-        position: asked at the start of every epoch; None counts the epochs that were taken from this sampler.
+        position: called at the start of every epoch; None counts the epochs of this sampler.
         steps: at most so many different batches, the same ones in every epoch (to overfit them); None takes all.
     """
 

@@ -1,179 +1,146 @@
-"""From a picture on disk to one sample of a batch: composite, distance transform, sampled rays. The same for every data set."""
+"""From stored pictures to a batch of `Views`: one path for training, validation, evaluation and inference, on any device."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils._pytree import tree_map
 
-from sdfsrn.data.batches.jitter import jitter, random_changes
-from sdfsrn.data.batches.resizing import rescaled, widest
-from sdfsrn.data.batches.sampling import SampleKey
-from sdfsrn.data.source import ImageSample, Source, check_picture
-from sdfsrn.functional.camera import pixel_centers
+from sdfsrn.data.batches.augmentation import AugmentationParams, jitter_colors, zoom
+from sdfsrn.data.batches.pictures import Pictures
+from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.pixels import draw_pixels, ray_density
 from sdfsrn.functional.silhouette import distance_transform, importance_weight
-from sdfsrn.runtime.seeds import run_seed, sample_generator
 from sdfsrn.structures import Views
 
 
-class Augmentation(NamedTuple):
-    """What is random in a sample; stacked, in a batch."""
-
-    place: Tensor  # (r,) int32, of `draw_pixels`, in 2^-31: whole numbers, which no trainer's precision rounds
-    zoom: Tensor  # () factor, 1 without scale jitter
-    factors: Tensor  # (4,) of `jitter`
-    order: Tensor  # (4,) of `jitter`
-
-    def uniform(self) -> Tensor:
-        """`place` in [0, 1)."""
-        return self.place.to(widest(self.place.device)) / 2**31
-
-
-class ViewsDataset(Dataset[Views]):
-    """Samples of a source, ready to collate with `collate_views`.
-
-    At a `Draw`, what is random depends on the run's seed and the draw's number only; at a plain index, on torch's state.
+@dataclasses.dataclass(frozen=True)
+class BatchSettings:
+    """How batches are made of pictures.
 
     Args:
-        source: the split.
-        num_rays: random pixels a sample, see `draw_pixels`; None takes all, row by row.
+        num_rays: random pixels per picture, see `draw_pixels`; None takes all, row by row.
         boundary_fraction: share of them that is drawn in proportion to 1 / D(u), see `ray_density`.
         background: colour behind the object, in [-1, 1].
-        jitter: random brightness, contrast and saturation (20 %) and hue (all). Appendix B.1, arXiv:2010.10505.
-        scale_jitter: pictures are enlarged by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2.
-        checked: the source vouches for its pictures.
+        jitter: change colours at random, see `jitter_colors`.
+        scale_jitter: enlarge pictures by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2, arXiv:2010.10505.
+
+    Raises:
+        ValueError: a share or a scale that is out of range.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        num_rays: int | None = None,
-        background: float = 1.0,
-        jitter: bool = False,
-        scale_jitter: float = 0.0,
-        checked: bool = False,
-        boundary_fraction: float = 0.0,
-    ) -> None:
-        if not 0 <= boundary_fraction < 1:
-            raise ValueError(f"Expected data.boundary_fraction of at least 0 and less than 1, got {boundary_fraction}.")
-        if not 0 <= scale_jitter < 1:
-            raise ValueError(f"Expected data.scale_jitter of at least 0 and less than 1, got {scale_jitter}.")
-        self.source = source
-        self.num_rays = num_rays
-        self.background = background
-        self.jitter = jitter
-        self.scale_jitter = scale_jitter
-        self.checked = checked
-        self.boundary_fraction = boundary_fraction if num_rays else 0.0
-        self.seed = run_seed()
+    num_rays: int | None = None
+    boundary_fraction: float = 0.0
+    background: float = 1.0
+    jitter: bool = False
+    scale_jitter: float = 0.0
 
-    def __len__(self) -> int:
-        return len(self.source)
+    def __post_init__(self) -> None:
+        if not 0 <= self.boundary_fraction < 1:
+            raise ValueError(f"Expected data.boundary_fraction of at least 0 and less than 1, got {self.boundary_fraction}.")
+        if not 0 <= self.scale_jitter < 1:
+            raise ValueError(f"Expected data.scale_jitter of at least 0 and less than 1, got {self.scale_jitter}.")
 
-    def __getitem__(self, key: int | SampleKey) -> Views:
-        index, random = (key.picture, sample_generator(self.seed, key.number)) if isinstance(key, SampleKey) else (key, None)
-        picture = self.source.picture(index)
-        if not self.checked:
-            check_picture(picture, self.source.names[index])
-        points = torch.from_numpy(self.source.points(index))
-        return self.sample(picture, points, index, random)
-
-    def sample(self, picture: ImageSample, points: Tensor, index: int, random: torch.Generator | None = None) -> Views:
-        """The batch entry of a picture."""
-        height, width = picture.alpha.shape
-        chance = self.augmentation(height * width, random)
-        if self.scale_jitter:
-            picture = rescaled(picture, float(chance.zoom))
-        colored = functools.partial(jitter, factors=chance.factors.tolist(), order=chance.order.tolist())
-        image = composite(picture, self.background, colored if self.jitter else None)
-        smallest = min(pixel_size(picture)) / 2
-        density = torch.ones(height * width)
-        if self.boundary_fraction:
-            everywhere = torch.from_numpy(outline_distance(picture)[1]).flatten()
-            density = ray_density(importance_weight(everywhere, smallest), self.boundary_fraction)
-        keep = draw_pixels(density, chance.uniform())
-        inside, distance = (torch.from_numpy(array) for array in outline_distance(picture, keep.numpy()))
-        return Views(
-            image=image,
-            camera=picture.camera,
-            uv=picture.camera.image_plane(_centers(height, width)[keep]),
-            color=image.flatten(1)[:, keep].T.contiguous(),
-            inside=inside,
-            distance=distance,
-            weight=importance_weight(distance, smallest),
-            inverse_density=1 / density[keep],
-            points=points,
-            index=torch.tensor(index),
-        )
-
-    def augmentation(self, count: int, random: torch.Generator | None = None) -> Augmentation:
-        """Random numbers for a picture of `count` pixels.
-
-        Raises:
-            ValueError: more rays than pixels.
-        """
-        zoom = 1 + self.scale_jitter * (2 * torch.rand((), generator=random) - 1) if self.scale_jitter else torch.ones(())
-        factors, order = random_changes(random) if self.jitter else (torch.zeros(4), torch.arange(4))
+    def draw(self, generators: list[torch.Generator | None]) -> AugmentationParams | None:
+        """The random numbers of one sample per generator (None: torch's own state); None if nothing is random."""
         if self.num_rays is None:
-            place = torch.full((count,), 2**30, dtype=torch.int32)
-        elif self.num_rays <= count:
-            place = torch.randint(2**31 - 1, (self.num_rays,), generator=random, dtype=torch.int32)
-        else:
-            raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {self.num_rays}.")
-        return Augmentation(place, zoom, factors, order)
+            return None
+        samples = [self._draw_sample(self.num_rays, random) for random in generators]
+        return AugmentationParams(*(torch.stack(numbers) for numbers in zip(*samples, strict=True)))
+
+    def _draw_sample(self, num_rays: int, random: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        zoom = 1 + self.scale_jitter * (2 * torch.rand((), generator=random) - 1) if self.scale_jitter else torch.ones(())
+        factors, order = torch.zeros(4), torch.arange(4)
+        if self.jitter:
+            factors = torch.empty(4).uniform_(-1, 1, generator=random)
+            order = torch.randperm(4, generator=random)
+        offsets = torch.randint(2**31 - 1, (num_rays,), generator=random, dtype=torch.int32)
+        return offsets, zoom, factors, order
 
 
-def composite(picture: ImageSample, background: float = 1.0, jitter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """(3, h, w) in [-1, 1]: the object's colours (in [0, 1] when jittered) over a plain background that is not jittered."""
-    color = torch.from_numpy(picture.image.transpose(2, 0, 1).astype(np.float32)) / 255
-    if jitter is not None:
-        color = jitter(color)
-    alpha = torch.from_numpy(picture.alpha)
+def make_views(pictures: Pictures, params: AugmentationParams | None, settings: BatchSettings) -> Views:
+    """The batch of some pictures, on their device, without waiting for it.
+
+    Computed in float32, and returned in the precision that the trainer gave the random numbers, or, without any, the cameras.
+
+    Args:
+        pictures: as stored.
+        params: of the settings' `draw`; None makes the pictures as they are with all their pixels.
+        settings: how.
+
+    Raises:
+        ValueError: more rays than pixels.
+    """
+    dtype = pictures.camera.intrinsics.dtype if params is None else params.zoom.dtype
+    layers, camera = pictures.rgba.movedim(-1, 1) / 255, pictures.camera.map(Tensor.float)
+    if params is not None and settings.scale_jitter:
+        layers, camera = _zoomed(layers, camera, params.zoom)
+    color, alpha = layers[:, :3], layers[:, 3:]
+    if params is not None and settings.jitter:
+        color = jitter_colors(color, params.factors.float(), params.order)
+    image = composite(color, alpha, settings.background)
+    height, width = alpha.shape[2:]
+    size = pixel_size(camera, height, width)
+    inside, distance = (values.flatten(1) for values in outline_distance(alpha[:, 0], size))
+    weight = importance_weight(distance, size.amin(1, keepdim=True) / 2)
+    density = ray_density(weight, 0.0 if params is None else settings.boundary_fraction)
+    pixels = _drawn(density, params)
+    views = Views(
+        image=image,
+        camera=camera,
+        uv=camera.image_plane(pixel_centers(height, width, device=alpha.device)[pixels]),
+        color=image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).mT.contiguous(),
+        inside=inside.gather(1, pixels),
+        distance=distance.gather(1, pixels),
+        weight=weight.gather(1, pixels),
+        inverse_density=1 / density.gather(1, pixels),
+        points=pictures.points,
+        index=pictures.index,
+    )
+    return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, views)
+
+
+def composite(color: Float[Tensor, "b 3 h w"], alpha: Float[Tensor, "b 1 h w"], background: float) -> Float[Tensor, "b 3 h w"]:
+    """Network inputs in [-1, 1]: colours in [0, 1] over a plain background, by alpha."""
     return alpha * (color * 2 - 1) + (1 - alpha) * background
 
 
-def outline_distance(picture: ImageSample, pixels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def outline_distance(
+    alpha: Float[Tensor, "b h w"], size: Float[Tensor, "b 2"]
+) -> tuple[Bool[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     """Which pixels are inside, and D(u) to the silhouette's outline from either side, in units of the image plane.
 
-    A pixel is inside if half of it is covered. Outside, D reaches to the nearest pixel that is covered at all, so that the
-    bound made of it holds for the true silhouette, whose outline runs somewhere within those pixels; D = 0 for such a pixel
-    itself. Inside, where D is only a weight, it reaches to the nearest pixel that is not inside. Both are of (n,) `pixels`,
-    counted row by row, or of all, (h, w).
+    A pixel is inside if half of it is covered. Outside, D reaches to the nearest pixel with alpha above 0, since the true
+    outline runs somewhere within those; D = 0 for such a pixel itself. Inside, where D is only a weight, it reaches to the
+    nearest pixel that is not inside. `size` is the height and width of a pixel.
     """
-    covered, inside = picture.alpha > 0, picture.alpha >= 0.5
-    size = pixel_size(picture)
-    at = np.arange(inside.size) if pixels is None else pixels
-    within = inside.reshape(-1)[at]
-    distance = np.empty(len(at), np.float32)
-    distance[within] = distance_transform(~inside, size, at[within])
-    distance[~within] = distance_transform(covered, size, at[~within])
-    return (inside, distance.reshape(inside.shape)) if pixels is None else (within, distance)
+    inside = alpha >= 0.5
+    both = distance_transform(torch.stack([alpha > 0, ~inside], 1), size[:, None])
+    return inside, both.sum(1)  # one of the two is 0
 
 
-def pixel_size(picture: ImageSample) -> tuple[float, float]:
+def pixel_size(camera: Camera, height: int, width: int) -> Float[Tensor, "*b 2"]:
     """Height and width of a pixel in units of the image plane."""
-    height, width = picture.alpha.shape
-    intrinsics = picture.camera.intrinsics
-    return 2 / (height * float(intrinsics[1, 1])), 2 / (width * float(intrinsics[0, 0]))
+    focal = camera.intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2].flip(-1)
+    return torch.stack([2 / (height * focal[..., 0]), 2 / (width * focal[..., 1])], -1)
 
 
-def collate_views(samples: list[Views]) -> Views:
-    """A batch; ground-truth clouds of different sizes are padded with NaN."""
-    count = max(len(sample.points) for sample in samples)
-    padded = [
-        sample._replace(points=F.pad(sample.points, (0, 0, 0, count - len(sample.points)), value=float("nan")))
-        for sample in samples
-    ]
-    return default_collate(padded)
+def _drawn(density: Tensor, params: AugmentationParams | None) -> Tensor:
+    """Pixels (b, r), counted row by row: drawn by the random numbers, or all."""
+    count = density.shape[1]
+    if params is None:
+        return torch.arange(count, device=density.device).expand_as(density)
+    if params.offsets.shape[1] > count:
+        raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {params.offsets.shape[1]}.")
+    return draw_pixels(density, params.uniform())
 
 
-@functools.lru_cache(maxsize=8)
-def _centers(height: int, width: int) -> Tensor:
-    return pixel_centers(height, width)
+def _zoomed(layers: Tensor, camera: Camera, factor: Tensor) -> tuple[Tensor, Camera]:
+    """Layers and cameras enlarged; as they are where no silhouette with background around it would be left."""
+    larger = zoom(layers, factor)
+    inside = larger[:, 3].flatten(1) >= 0.5
+    usable = inside.any(1) & ~inside.all(1)
+    return torch.where(usable[:, None, None, None], larger, layers), camera.zoomed(torch.where(usable, factor, 1.0))

@@ -1,4 +1,4 @@
-"""Any data set as a folder that `FolderSource` reads."""
+"""Export of any data set to a folder that `FolderSource` reads."""
 
 from __future__ import annotations
 

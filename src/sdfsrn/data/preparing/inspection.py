@@ -1,4 +1,4 @@
-"""Are silhouettes, poses and truth of a data set in order? A report in numbers, and a sheet that shows it."""
+"""Checks of silhouettes, poses and ground truth of a data set: a report in numbers and a contact sheet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from tqdm import tqdm
 
 from sdfsrn.data.cropping import object_box
-from sdfsrn.data.source import ImageSample, Source, check_picture, short_name
+from sdfsrn.data.source import ImageSample, Source, check_picture, evenly_spaced, short_name
 
+OUTSIDE = 0.05  # share of the true points that may fall beside the silhouette
+SPAN = 0.7  # of the silhouette's box, that the true points span at least
 FAULTS = {  # name of a fault: what it means
     "unusable": "cannot be read, or breaks a rule of `check_picture`",
     "empty": "no pixel is covered by half",
@@ -23,8 +25,8 @@ FAULTS = {  # name of a fault: what it means
     "behind": "the world's origin is behind the camera",
     "out of view": "the unit box around the origin falls beside the picture",
     "off center": "the origin falls beside the silhouette's box",
-    "truth outside": f"more than {(OUTSIDE := 0.05):.0%} of the true points fall beside the silhouette",
-    "truth small": f"the true points span less than {(SPAN := 0.7):.0%} of the silhouette's box",
+    "truth outside": f"more than {OUTSIDE:.0%} of the true points fall beside the silhouette",
+    "truth small": f"the true points span less than {SPAN:.0%} of the silhouette's box",
 }
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 EDGES = [(i, j) for i in range(8) for j in range(i + 1, 8) if np.abs(CORNERS[i] - CORNERS[j]).sum() == 1]
@@ -37,10 +39,10 @@ FINE = 2  # cells are drawn that many times larger
 
 
 def inspect(source: Source) -> dict[str, Any]:
-    """What a data set consists of, and who offends against what. Plain values, ready for JSON.
+    """Count pictures and ground truth, and name the pictures with faults. Plain values, ready for JSON.
 
     Returns:
-        `pictures`, their number; `faults`, names of the offenders by fault (see `FAULTS`; only those that occur); `unusable`,
+        `pictures`, their number; `faults`, names of pictures by fault (see `FAULTS`; only those that occur); `unusable`,
         the reasons by name; `truth`, the number of `objects` that have any, and the mean and greatest part of their points
         `outside` the silhouette, pixels next to it not counted: a wrong pose convention shows here first.
     """
@@ -113,7 +115,7 @@ def project(picture: ImageSample, points: Float[np.ndarray, "n 3"]) -> tuple[Flo
 def contact_sheet(
     source: Source, indices: Sequence[int] | None = None, count: int = 24, columns: int = 6, cell: int = 192
 ) -> Image.Image:
-    """Pictures with silhouette and pose drawn over them, for the eye: is every box around its object, and its front in front?
+    """Draw silhouettes and poses over pictures, to see that boxes surround their objects and fronts are in front.
 
     Over each picture, faded outside the silhouette: the silhouette's outline; from the world's origin the axes x (red),
     y (green), z (blue), 0.7 long; the box [-0.5, 0.5]^3, its front face z = -0.5 in orange; true points as dots. Below: the
@@ -127,7 +129,7 @@ def contact_sheet(
         cell: height and width of a picture on it, in pixels.
     """
     if indices is None:
-        indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
+        indices = evenly_spaced(len(source), count)
     gap, below = 8, 32
     rows = -(-len(indices) // columns)
     sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (cell + below + gap)), "white")

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import trimesh
 
+from sdfsrn.data.conventions import NMR_DISTANCE, NMR_ELEVATION, NMR_FOCAL
 from sdfsrn.data.source import SPLITS, ImageSample, check_picture
-from sdfsrn.data.sources.shapenet import DISTANCE, ELEVATION, FOCAL, SYNSETS
+from sdfsrn.data.sources.shapenet import SYNSETS
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
 from sdfsrn.meshes.io import READABLE, read_mesh
 from sdfsrn.meshes.rendering import render_mesh
@@ -25,7 +26,8 @@ from sdfsrn.runtime.parallel import run_jobs
 
 SHAPENET = "models/model_normalized.obj"  # of a model's folder
 SETTINGS = "render.json"
-AXES = {sign + "xyz"[i]: value * np.eye(3)[i] for sign, value in (("", 1), ("+", 1), ("-", -1)) for i in range(3)}
+X, Y, Z = np.eye(3)
+AXES = {"x": X, "y": Y, "z": Z, "+x": X, "+y": Y, "+z": Z, "-x": -X, "-y": -Y, "-z": -Z}
 
 
 def render_models(
@@ -55,9 +57,9 @@ def render_models(
         root: folder for the synsets, not inside `models`.
         category: airplane, car, chair, a synset number or any name of a folder.
         num_workers: processes; None takes all cores.
-        num_views: pictures a model.
+        num_views: pictures per model.
         image_size: their side in pixels.
-        supersampling: lines of sight a pixel, along each side.
+        supersampling: lines of sight per pixel, along each side.
         num_points: of a scan.
         up: axis of the model files: x, y, z, -x, -y or -z.
         front: another one.
@@ -68,7 +70,7 @@ def render_models(
 
     Returns:
         Counts: models (found), rendered (now), train, val, test, missing (named in `lists`, not found); and
-        skipped: why models could not be used, by name. They are on no list.
+        skipped: why models could not be used, by name; no list has them.
 
     Raises:
         ValueError: no models found, nothing usable, wrong settings, or others than those of the pictures in `root`.
@@ -115,9 +117,9 @@ def render_models(
 def cameras(num_views: int) -> PerspectiveCamera:
     """The cameras of all views, float64: (n, 3, 4), (n, 3, 3)."""
     azimuth = torch.arange(num_views, dtype=torch.float64) * 2 * torch.pi / num_views
-    elevation = torch.full_like(azimuth, np.deg2rad(ELEVATION))
-    intrinsics = torch.diag(torch.tensor([FOCAL, FOCAL, 1.0], dtype=torch.float64))
-    return PerspectiveCamera(look_at_origin(azimuth, elevation, DISTANCE), intrinsics.expand(num_views, 3, 3))
+    elevation = torch.full_like(azimuth, np.deg2rad(NMR_ELEVATION))
+    intrinsics = torch.diag(torch.tensor([NMR_FOCAL, NMR_FOCAL, 1.0], dtype=torch.float64))
+    return PerspectiveCamera(look_at_origin(azimuth, elevation, NMR_DISTANCE), intrinsics.expand(num_views, 3, 3))
 
 
 def unit_cube(mesh: trimesh.Trimesh, turn: np.ndarray) -> trimesh.Trimesh:
@@ -196,11 +198,11 @@ def _prepare(folder: pathlib.Path, settings: dict[str, Any]) -> None:
         try:
             before = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"Could not read settings from {path} ({error}): delete {folder} to render anew.") from error
+            raise ValueError(f"Could not read settings from {path} ({error}): delete {folder} to render again.") from error
         if before != settings:
             raise ValueError(
                 f"Expected the settings of the pictures in {folder}, {before}, got {settings}: "
-                "delete that folder to render anew, or choose another root."
+                "delete that folder to render again, or choose another root."
             )
     elif folder.is_dir() and any(folder.glob("[!.]*")):
         raise ValueError(f"Expected a new folder or one with {SETTINGS}, got other data in {folder}: choose another root.")

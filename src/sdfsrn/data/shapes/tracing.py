@@ -27,7 +27,7 @@ class RenderedViews(NamedTuple):
 
 @torch.no_grad()
 def render(shape: ProceduralShape, camera: Camera, image_size: int, supersampling: int) -> RenderedViews:
-    """Square pictures, `supersampling`^2 rays a pixel, half the light from everywhere and half (Lambert) from `LIGHT`.
+    """Square pictures, `supersampling`^2 rays per pixel, half the light from everywhere and half (Lambert) from `LIGHT`.
 
     Cameras (b of them) stand outside the shape's bounding sphere. Coarse beams are marched first, up to where the
     surface may be within them, and split; so most rays start next to it, and most that miss are never traced singly.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import collections
 import functools
 import pathlib
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 import trimesh
 from jaxtyping import Float
 
-from sdfsrn.data.batches.datamodule import ViewsDataModule
+from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.conventions import CONVENTIONS, crop_camera
-from sdfsrn.data.cropping import Box, crop_square, object_box
+from sdfsrn.data.cropping import crop_square, crop_window, object_box
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
 from sdfsrn.data.sources.table import FolderRecord, collect, read_table
 from sdfsrn.meshes.geometry import contains, sample_surface
@@ -100,8 +100,7 @@ class FolderSource(GroundTruth):
         if box is None:
             name = self.root / (record.mask or record.image)
             raise ValueError(f"Expected an object in the mask (values above 127), but it is empty in {name} ({record.where}).")
-        whole = Box(0, 0, width, height)
-        window = whole.square() if self.crop is None else box.square(self.crop)
+        window = crop_window(alpha, self.crop)
         camera = record.pose.camera(record.convention, (width, height), window, box.middle)
         camera = crop_camera(camera, (width, height), *window)
         color, alpha = crop_square(color, alpha, *window, self.image_size)
@@ -116,7 +115,7 @@ class FolderSource(GroundTruth):
         return (points @ CONVENTIONS[record.convention].to_world.T).astype(np.float32)
 
     def normals(self, index: int) -> np.ndarray:
-        """Of points that were drawn from a mesh."""
+        """Unit normals of points that were drawn from a mesh."""
         record = self.records[index]
         if self.split == "train" or not _is_mesh(self.root / record.shape):
             return np.zeros((0, 3), np.float32)
@@ -207,7 +206,7 @@ class FolderDataModule(ViewsDataModule):
         convention: str | None = None,
         num_points: int = 30_000,
         seed: int = 0,
-        **loading,
+        **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
         self.crop = crop

@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import logging
 import pathlib
+from typing import Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from sdfsrn.data.batches.datamodule import ViewsDataModule
+from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.conventions import CAD_TO_WORLD, CAMERA_DISTANCE, pascal3d_rotation
 from sdfsrn.data.cropping import crop_square
 from sdfsrn.data.source import GroundTruth, ImageSample
 from sdfsrn.data.sources.pascal3d_release import LISTS, Pascal3DRelease, Viewpoint, describe
 from sdfsrn.functional.camera import OrthographicCamera
 from sdfsrn.runtime.files import check_points, read_npz, read_picture
+
+CROPS = {"car": (3.0, "height")}  # side of the crop, in sides of the object's box; appendix B.2, arXiv:2010.10505
+CROP = (1.2, "longer")  # of the other categories
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +119,8 @@ def window(box: tuple[float, float, float, float], category: str) -> tuple[float
     The object's box is in MATLAB's pixels. Appendix B.2, arXiv:2010.10505.
     """
     x1, y1, x2, y2 = box
-    side = 3 * (y2 - y1) if category == "car" else 1.2 * max(x2 - x1, y2 - y1)
+    crop, of = CROPS.get(category, CROP)
+    side = crop * (y2 - y1 if of == "height" else max(x2 - x1, y2 - y1))
     return (x1 + x2 - 1 - side) / 2, (y1 + y2 - 1 - side) / 2, side
 
 
@@ -137,9 +142,10 @@ class Pascal3DDataModule(ViewsDataModule):
         image_size: int = 64,
         truncated: bool = True,
         num_points: int = 30_000,
-        **loading,
+        **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
+        self.crop, self.crop_side = CROPS.get(category, CROP)
         self._files = functools.partial(Pascal3DRelease, root, category, cache)
         self._open = functools.partial(Pascal3DSource, image_size=image_size, truncated=truncated, num_points=num_points)
 

@@ -61,7 +61,7 @@ class PascalRecord(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the record's mask."""
+        """File stem of the record's mask."""
         return f"{self.image}_{self.number}"
 
 
@@ -276,8 +276,9 @@ def _make_mask(image: pathlib.Path, model: pathlib.Path, viewpoint: Viewpoint, p
     alpha = render_mask(mesh, camera, (height, width))
     if not (alpha >= 0.5).any():
         raise ValueError(f"Expected {model} to be seen in {image}, but its pose puts it outside.")
-    # Lines of sight may miss a thin rod altogether, and the bound holds only if no pixel that the object touches is empty.
-    column, row = np.floor((camera.screen(camera.project(points)[0]).numpy().T + 1) / 2 * [[width], [height]]).astype(int)
+    # Lines of sight may miss a thin rod, but the bound holds only if every pixel that the object touches has some alpha.
+    pixels = camera.pixels(camera.project(points)[0], (height, width)).numpy()
+    column, row = np.floor(pixels).astype(int).T
     seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     alpha[row[seen], column[seen]] = np.maximum(alpha[row[seen], column[seen]], 1 / 255)
     write_atomically(path, png_bytes(np.ceil(alpha * 255 - 1e-3).astype(np.uint8), **{NOTE: note}))
@@ -300,7 +301,7 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _cloud_digest(path: pathlib.Path) -> str | None:
-    """Of the model that a cloud was made from; None if there is none."""
+    """Digest of the model that a cloud was made from; None if there is no cloud."""
     try:
         return str(read_npz(path, ["model"])["model"])
     except ValueError:
@@ -308,7 +309,7 @@ def _cloud_digest(path: pathlib.Path) -> str | None:
 
 
 def _note(path: pathlib.Path) -> str | None:
-    """What a mask was made from; None if there is none."""
+    """The note in a mask about what it was made from; None if there is no mask."""
     try:
         with Image.open(path) as image:
             return str(image.info.get(NOTE))

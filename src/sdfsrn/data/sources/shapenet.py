@@ -5,24 +5,23 @@ from __future__ import annotations
 import functools
 import pathlib
 import random
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from sdfsrn.data.batches.datamodule import ViewsDataModule
-from sdfsrn.data.source import GroundTruth, ImageSample
+from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
+from sdfsrn.data.source import GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import PerspectiveCamera
 from sdfsrn.runtime.files import check_points, read_npz, read_picture
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
-# Kato et al.'s cameras: degrees above; the object's unit; half screens (fields of view of 30 degrees).
-ELEVATION, DISTANCE, FOCAL = 30.0, 2.732, 3.7320508
 
 
 class ShapeNetSource(GroundTruth):
     """One split of one category.
 
-    Layout: `<root>/<synset>/softras_<split>.lst` names the models, one a line; a model's folder has `image/0000.png`,
+    Layout: `<root>/<synset>/softras_<split>.lst` names the models, one per line; a model's folder has `image/0000.png`,
     `mask/0000.png` ..., `cameras.npz` (`world_mat_i` world to camera in OpenCV axes, `camera_mat_i` z = 1 plane to screen)
     and, for evaluation, `pointcloud.npz` (`points`). Cameras are read, never assumed.
 
@@ -31,7 +30,7 @@ class ShapeNetSource(GroundTruth):
         category: airplane, car, chair, or a synset number.
         split: train, val or test.
         num_models: that many models of the training list, drawn at random; None and `all` take all.
-        views: `all`: every view is a picture of its own; `one`: one random, fixed view a model. Val and test always take one,
+        views: `all`: every view is a picture of its own; `one`: one random, fixed view per model. Val and test always take one,
             view 5 i mod (number of views) of model i.
         num_points: of ground truth, at most.
         seed: of the choice of models and views.
@@ -83,9 +82,7 @@ class ShapeNetSource(GroundTruth):
     def other_views(self, index: int) -> list[ImageSample]:
         """Four views of the same model, evenly spaced from this one on."""
         model, view = self.records[index]
-        count = _views(self.folder / model)
-        others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
-        return [self._picture(model, other) for other in others]
+        return [self._picture(model, other) for other in other_sides(view, _views(self.folder / model))]
 
     def _picture(self, model: str, view: int) -> ImageSample:
         folder = self.folder / model
@@ -137,7 +134,7 @@ class ShapeNetDataModule(ViewsDataModule):
         num_points: int = 30_000,
         seed: int = 0,
         intersect_with: str | None = None,
-        **loading,
+        **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
         self._open = functools.partial(

@@ -6,27 +6,38 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from sdfsrn.data.batches.datamodule import ViewsDataModule
+from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
+from sdfsrn.data.conventions import CAMERA_DISTANCE, NMR_DISTANCE, NMR_ELEVATION, NMR_FOCAL
 from sdfsrn.data.shapes import ProceduralShape, airplane, car, chair
 from sdfsrn.data.shapes.tracing import render, surface_points
-from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
-from sdfsrn.data.sources.shapenet import DISTANCE, ELEVATION, FOCAL
+from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.runtime.files import npz_bytes, read_npz, write_atomically
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
-# Kato et al.'s pinhole camera (fields of view of 30 degrees), and an orthographic one as large on the screen.
+# Kato et al.'s pinhole camera, and an orthographic one in which objects are as large on the screen: distance, focal length
 CAMERAS: dict[str, tuple[type[Camera], float, float]] = {
-    "perspective": (PerspectiveCamera, DISTANCE, FOCAL),
-    "orthographic": (OrthographicCamera, 2.5, 1.4),
+    "perspective": (PerspectiveCamera, NMR_DISTANCE, NMR_FOCAL),
+    "orthographic": (OrthographicCamera, CAMERA_DISTANCE, 1.4),
+}
+CHOICES = {"category": CATEGORIES, "split": SPLITS, "projection": CAMERAS}
+LIMITS = {
+    "num_objects": (1, math.inf),
+    "views_per_object": (1, math.inf),
+    "image_size": (8, math.inf),
+    "supersampling": (1, 15),
+    "num_points": (1, math.inf),
+    "seed": (0, math.inf),
 }
 VERSION = 1  # raise it when the same settings make other pictures
 
@@ -45,7 +56,7 @@ class SyntheticSource(GroundTruth):
         split: train, val or test; their objects differ.
         num_objects: how many.
         views_per_object: cameras around each.
-        eval_views: pictures of each object in val and test.
+        eval_views: pictures per object in val and test.
         image_size: height and width in pixels.
         projection: perspective or orthographic.
         supersampling: rays along each side of a pixel; 1 to 15.
@@ -72,8 +83,19 @@ class SyntheticSource(GroundTruth):
         seed: int = 0,
         cache: str = "data/synthetic",
     ) -> None:
-        settings = {key: value for key, value in locals().items() if key not in ("self", "cache")}
-        _check(**settings)
+        settings = {
+            "category": category,
+            "split": split,
+            "num_objects": num_objects,
+            "views_per_object": views_per_object,
+            "eval_views": eval_views,
+            "image_size": image_size,
+            "projection": projection,
+            "supersampling": supersampling,
+            "num_points": num_points,
+            "seed": seed,
+        }
+        _check(settings)
         self.category, self.split, self.seed, self.projection = category, split, seed, projection
         self.image_size, self.supersampling, self.num_points = image_size, supersampling, num_points
         self.views_per_object = views_per_object
@@ -97,7 +119,7 @@ class SyntheticSource(GroundTruth):
         return self._arrays["points"][self.records[index][0]]
 
     def normals(self, index: int) -> np.ndarray:
-        """Of the points, exactly."""
+        """Exact outward unit normals of the points."""
         points = torch.from_numpy(self.points(index))
         return torch.nn.functional.normalize(self.shape(index).normal(points), dim=-1).numpy()
 
@@ -109,17 +131,16 @@ class SyntheticSource(GroundTruth):
     def other_views(self, index: int) -> list[ImageSample]:
         """Up to four others of the cameras around the object, evenly spaced from this one on; rendered when asked for."""
         number, view = self.records[index]
-        count = self.views_per_object
-        others = sorted({(view + round(count * i / 5)) % count for i in range(1, 5)} - {view})
+        others = other_sides(view, self.views_per_object)
         if not others:
             return []
         cameras = self._cameras(number, others)
         color, hits = render(self._shape(number), cameras, self.image_size, self.supersampling)
         image, alpha = (255 * color).round().byte().numpy(), hits.numpy().astype(np.float32) / self.supersampling**2
-        return [ImageSample(image[i], alpha[i], cameras.map(lambda matrix, i=i: matrix[i])) for i in range(len(others))]
+        return [ImageSample(image[i], alpha[i], cameras.map(operator.itemgetter(i))) for i in range(len(others))]
 
     def shape(self, index: int) -> ProceduralShape:
-        """The picture's object itself."""
+        """The signed distance function of a picture's object."""
         return self._shape(self.records[index][0])
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
@@ -141,7 +162,7 @@ class SyntheticSource(GroundTruth):
         azimuth = torch.tensor([2 * math.pi * (start + view) / self.views_per_object for view in views])
         kind, distance, focal = CAMERAS[self.projection]
         intrinsics = torch.diag(torch.tensor([focal, focal, 1.0])).expand(len(views), 3, 3)
-        return kind(look_at_origin(azimuth, torch.full_like(azimuth, math.radians(ELEVATION)), distance), intrinsics)
+        return kind(look_at_origin(azimuth, torch.full_like(azimuth, math.radians(NMR_ELEVATION)), distance), intrinsics)
 
     def _load(self, folder: pathlib.Path, settings: dict) -> dict[str, np.ndarray]:
         key = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:16]
@@ -150,7 +171,7 @@ class SyntheticSource(GroundTruth):
             try:
                 return _read(path, len(self.records), len(self.views))
             except ValueError as error:
-                logger.warning("%s cannot be read (%s); it is made anew.", path, error)
+                logger.warning("%s cannot be read (%s); it is rendered again.", path, error)
         arrays = self._generate()
         write_atomically(path, npz_bytes(**arrays))
         return arrays
@@ -182,7 +203,7 @@ class SyntheticDataModule(ViewsDataModule):
     `shapes` goes to the source, with its arguments' names and meaning; `loading` to `ViewsDataModule`.
     """
 
-    def __init__(self, num_objects: int, num_eval_objects: int, shapes: dict, **loading) -> None:
+    def __init__(self, num_objects: int, num_eval_objects: int, shapes: dict, **loading: Unpack[Loading]) -> None:
         super().__init__(**loading)
         self.counts = {"train": num_objects, "val": num_eval_objects, "test": num_eval_objects}
         self.shapes = shapes
@@ -194,35 +215,15 @@ class SyntheticDataModule(ViewsDataModule):
         return SyntheticSource(split=split, num_objects=self.counts[split], **self.shapes)
 
 
-def _check(
-    category: str,
-    split: str,
-    num_objects: int,
-    views_per_object: int,
-    eval_views: int,
-    image_size: int,
-    projection: str,
-    supersampling: int,
-    num_points: int,
-    seed: int,
-) -> None:
-    allowed = {"category": (category, CATEGORIES), "split": (split, SPLITS), "projection": (projection, CAMERAS)}
-    for name, (choice, choices) in allowed.items():
-        if choice not in choices:
-            raise ValueError(f"Expected data.{name} to be one of {', '.join(choices)}, got {choice}.")
-    ranges = {
-        "num_objects": (num_objects, 1, math.inf),
-        "views_per_object": (views_per_object, 1, math.inf),
-        "eval_views": (eval_views, 1, views_per_object),
-        "image_size": (image_size, 8, math.inf),
-        "supersampling": (supersampling, 1, 15),
-        "num_points": (num_points, 1, math.inf),
-        "seed": (seed, 0, math.inf),
-    }
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-            raise ValueError(f"Expected data.{name} to be {limits}, got {value}.")
+def _check(settings: dict[str, Any]) -> None:
+    for name, choices in CHOICES.items():
+        if settings[name] not in choices:
+            raise ValueError(f"Expected data.{name} to be one of {', '.join(choices)}, got {settings[name]}.")
+    limits = {**LIMITS, "eval_views": (1, settings["views_per_object"])}
+    for name, (low, high) in limits.items():
+        if not low <= settings[name] <= high:
+            allowed = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            raise ValueError(f"Expected data.{name} to be {allowed}, got {settings[name]}.")
 
 
 def _read(path: pathlib.Path, num_pictures: int, num_objects: int) -> dict[str, np.ndarray]:

@@ -82,12 +82,8 @@ def read_table(root: pathlib.Path, convention: str | None) -> list[FolderRecord]
     if not any(row.get("split") for _, row in rows):
         rows = [(where, row | {"split": DRAWN[i % len(DRAWN)]}) for i, (where, row) in enumerate(rows)]
     records = collect(rows, lambda row: _record(row[0], row[1], convention), path)
-    for name, kind in (("convention", lambda r: r.convention), ("projection", lambda r: r.pose.projection)):
-        other = next((record for record in records if kind(record) != kind(records[0])), None)
-        if other is not None:
-            first = records[0]
-            got = f"{kind(first)} in {first.where} and {kind(other)} in {other.where}"
-            raise ValueError(f"Expected one {name} for all pictures, got {got} of {path}.")
+    _check_equal("convention", {record.where: record.convention for record in records}, path)
+    _check_equal("projection", {record.where: record.pose.projection for record in records}, path)
     collect(records, _once(), path)
     return records
 
@@ -253,8 +249,18 @@ def _one_of(name: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value}{hint}")
 
 
+def _check_equal(name: str, values: dict[str, str], path: pathlib.Path) -> None:
+    """Raise ValueError, naming two rows, if not all rows have the same value."""
+    first, expected = next(iter(values.items()))
+    for where, value in values.items():
+        if value != expected:
+            raise ValueError(
+                f"Expected one {name} for all pictures, got {expected} in {first} and {value} in {where} of {path}."
+            )
+
+
 def _once() -> Callable[[FolderRecord], None]:
-    """Raises for a picture and mask that an earlier row has already."""
+    """A check that raises ValueError for a picture and mask that an earlier row has already."""
     seen: dict[tuple[str, str], str] = {}
 
     def check(record: FolderRecord) -> None:

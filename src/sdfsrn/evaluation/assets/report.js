@@ -50,7 +50,7 @@ const arrow = (key) => make("span", { class: "sense", title: sense(key), "aria-l
 const badge = (row) => make("span", { class: failed(row) ? "badge failed" : status(row) === "ok" ? "pale" : "badge" }, status(row));
 const uri = (picture) => `data:image/png;base64,${picture}`;
 const thumbs = (row, most = 2) => Object.values(data.objects[row].pictures).slice(0, most).map((picture) => make("img", { src: uri(picture), alt: "", class: "thumb" }));
-const noThumb = () => make("span", { class: "thumb none", title: "no pictures were kept" });
+const noThumb = () => make("span", { class: "thumb none", title: "no pictures in this report" });
 
 function header() {
   const ok = all.filter((row) => status(row) === "ok").length, failures = all.filter(failed).length, other = all.length - ok - failures;
@@ -71,35 +71,35 @@ function fold(key, value) {
 }
 
 function numbers() {
-  const baselines = [...new Set(metrics.flatMap((key) => Object.keys(data.metrics[key].baselines)))];
+  const references = [...new Set(metrics.flatMap((key) => Object.keys(data.metrics[key].references)))];
   const intervals = metrics.some((key) => data.metrics[key].interval);
   const heading = (...text) => make("th", { scope: "col" }, ...text);
   const cells = (key) => {
-    const { mean, median, interval, baselines: others } = data.metrics[key];
+    const { mean, median, interval, references: others } = data.metrics[key];
     return [
       make("td", {}, make("b", {}, show(mean, key))),
       intervals ? make("td", { class: "pale" }, interval ? `${show(interval[0], key)} – ${show(interval[1], key)}` : "–") : null,
       make("td", {}, show(median, key)),
-      ...baselines.map((other) => make("td", { class: "pale" }, show(others[other], key))),
+      ...references.map((other) => make("td", { class: "pale" }, show(others[other], key))),
     ];
   };
   $("numbers").append(
-    make("thead", {}, make("tr", {}, heading("Metric"), heading("Mean"), intervals ? heading("95 % interval") : null, heading("Median"), ...baselines.map((other) => heading(other)))),
+    make("thead", {}, make("tr", {}, heading("Metric"), heading("Mean"), intervals ? heading("95 % interval") : null, heading("Median"), ...references.map((other) => heading(other)))),
     make("tbody", {}, ...metrics.map((key) => make("tr", {}, make("th", { scope: "row" }, words(key), " ", arrow(key)), ...cells(key)))),
   );
   const few = metrics.some((key) => measured(key).length < all.length);
   const notes = [few && "Each figure is over those objects of which it could be measured.", intervals && "The interval is that of the mean, over objects.",
-    baselines.length && "To the right are means to compare with, measured alike."];
+    references.length && "To the right are means to compare with, measured alike."];
   $("numbers-note").textContent = notes.filter(Boolean).join(" ");
 }
 
-// The histogram: of the chosen metric, with the mean and the baselines marked.
+// The histogram: of the chosen metric, with the mean and the references marked.
 
 function histogram() {
   const key = state.metric, values = measured(key).map((row) => get(row, key)), figure = $("histogram");
   if (!values.length) return figure.replaceChildren(make("p", { class: "note" }, "No object was measured."));
-  const { mean, baselines } = data.metrics[key], [least, most] = [Math.min(...values), Math.max(...values)];
-  const marks = [["mean", mean], ...Object.entries(baselines)].map(([label, value], i) => ({ label, value, kind: `mark m${Math.min(i, 4)}` }))
+  const { mean, references } = data.metrics[key], [least, most] = [Math.min(...values), Math.max(...values)];
+  const marks = [["mean", mean], ...Object.entries(references)].map(([label, value], i) => ({ label, value, kind: `mark m${Math.min(i, 4)}` }))
     .filter(({ value }) => Number.isFinite(value));
   const close = marks.map(({ value }) => value).filter((value) => Math.max(least - value, value - most) <= most - least);
   const ticks = nice(Math.min(least, ...close), Math.max(most, ...close)), [low, high] = [ticks[0], ticks.at(-1)];
@@ -154,8 +154,9 @@ function card(row, key) {
 
 const orbit = new Orbit();
 let panes = null;
+let shown = [null, null];  // geometries of the chosen object's mesh and truth
 
-function beginViewer() {
+function startViewer() {
   try {
     if (typeof DecompressionStream === "undefined") throw new Error("no DecompressionStream");
     panes = { mesh: new Pane($("mesh"), orbit), truth: new Pane($("truth"), orbit) };
@@ -165,14 +166,12 @@ function beginViewer() {
     $("viewer-message").textContent = `Meshes cannot be shown here: this browser offers no WebGL 2 (${error.message}). The mesh files beside this page open in any 3D program.`;
   }
   $("reset").addEventListener("click", () => orbit.reset());
-  $("colors").addEventListener("change", () => paint());
+  $("colors").addEventListener("change", paint);
 }
 
 function paint() {
-  for (const pane of Object.values(panes)) {
-    pane.colored = $("colors").checked;
-    pane.show(pane.shape, pane.frame);
-  }
+  const known = shown.filter(Boolean), frame = known.length ? frameOf(known) : null;
+  Object.values(panes).forEach((pane, i) => pane.show(shown[i], frame, $("colors").checked));
 }
 
 function choose(row, scroll = false) {
@@ -194,16 +193,15 @@ function choose(row, scroll = false) {
 const caption = (packed, none) => (packed ? packed.size + (packed.drawn ? ` (${packed.drawn} drawn here)` : "") : none);
 
 async function showShapes(row, found) {
-  const shapes = await Promise.all([unpackShape(found.mesh), unpackShape(found.truth)]);
+  const geometries = await Promise.all([found.mesh, found.truth].map((packed) => packed && unpack(packed)));
   if (state.object !== row) return;  // another was chosen in the meantime
-  const [mesh, truth] = shapes, there = shapes.filter(Boolean), frame = there.length ? frameOf(there) : null;
-  $("truth-pane").hidden = !truth;
-  $("mesh-size").textContent = caption(found.mesh, found.kept ? "no surface was found" : "no file of it was written");
+  shown = geometries;
+  $("truth-pane").hidden = !found.truth;
+  $("mesh-size").textContent = caption(found.mesh, found.written ? "no surface was found" : "no file of it was written");
   $("truth-size").textContent = caption(found.truth, "");
   $("mesh").setAttribute("aria-label", `Reconstruction of ${name(row)} in 3D; arrow keys turn it`);
   $("truth").setAttribute("aria-label", `Ground truth of ${name(row)} in 3D; arrow keys turn it`);
-  panes.mesh.show(mesh, frame);
-  panes.truth.show(truth, frame);
+  paint();
 }
 
 function filmstrip() {
@@ -214,7 +212,7 @@ function filmstrip() {
   const step = (by) => choose(pictured[(pictured.indexOf(state.object) + by + pictured.length) % pictured.length]);
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
-  beginViewer();
+  startViewer();
   choose(state.object);
 }
 

@@ -1,48 +1,11 @@
-"use strict";
-// Meshes and points in WebGL 2. `Pane` draws one shape on one canvas; panes that share an `Orbit` turn together.
-
-const VERTEX = `#version 300 es
-in vec3 place, normal, color;
-uniform vec3 low, extent, center;
-uniform mat3 turn;
-uniform vec2 focal;
-uniform float distance, radius, pixels;
-out vec3 at, facing, paint;
-void main() {
-  at = turn * (low + extent * place - center) - vec3(0, 0, distance);
-  facing = turn * normal;
-  paint = color;
-  float depth = -at.z, near = distance - 1.1 * radius, far = distance + 1.1 * radius;
-  gl_Position = vec4(focal * at.xy, ((far + near) * depth - 2.0 * far * near) / (far - near), depth);
-  gl_PointSize = max(pixels / depth, 1.5);
-}`;
-
-const FRAGMENT = `#version 300 es
-precision highp float;
-in vec3 at, facing, paint;
-uniform int kind;  // 0: points, 1: flat faces, 2: smooth faces
-uniform float distance, radius;
-uniform vec3 near, far;
-out vec4 color;
-void main() {
-  vec3 normal = kind == 2 && dot(facing, facing) > 0.0 ? facing : cross(dFdx(at), dFdy(at));
-  vec3 base = paint;
-  if (kind == 0) {
-    vec2 disc = 2.0 * gl_PointCoord - 1.0;
-    if (dot(disc, disc) > 1.0) discard;
-    normal = vec3(disc.x, -disc.y, sqrt(1.0 - dot(disc, disc)));
-    base = mix(near, far, clamp(0.5 - (at.z + distance) / (1.6 * radius), 0.0, 1.0));
-  }
-  normal = normalize(normal);
-  if (dot(normal, at) > 0.0) normal = -normal;
-  float sky = mix(0.55, 0.8, 0.5 + 0.5 * normal.y), sun = max(dot(normal, vec3(-0.36, 0.60, 0.71)), 0.0);
-  color = vec4(min(base * (sky + 0.35 * sun), 1.0), 1.0);
-}`;
+// Meshes and points, drawn by three.js. `Pane` draws one geometry on one canvas; panes that share an `Orbit` turn together.
 
 const START = { yaw: (35 - 180) * Math.PI / 180, pitch: 20 * Math.PI / 180, zoom: 1 };  // the object faces -z: its front, from its right
 const SLOPE = Math.tan(14 * Math.PI / 180);  // half the angle of view
+const POLE = 0.999 * Math.PI / 2;  // straight from above, "up" has no direction
+const PLAIN = 0xb8bdc7, NEAR = 0x215499, FAR = 0xa8c4e3;  // meshes without colours; points, by depth
 
-class Orbit {
+class Orbit {  // where all panes are seen from; the bundle's own TrackballControls has no fixed "up" and no keys to turn with
   constructor() {
     this.panes = [];
     this.reset();
@@ -53,11 +16,11 @@ class Orbit {
   }
   turn(right, down) {
     this.yaw += right;
-    this.pitch = Math.min(Math.max(this.pitch + down, -Math.PI / 2), Math.PI / 2);
+    this.pitch = THREE.MathUtils.clamp(this.pitch + down, -POLE, POLE);
     this.changed();
   }
   closer(factor) {
-    this.zoom = Math.min(Math.max(this.zoom * factor, 0.3), 8);
+    this.zoom = THREE.MathUtils.clamp(this.zoom * factor, 0.3, 8);
     this.changed();
   }
   changed() {
@@ -93,54 +56,36 @@ class Orbit {
 
 class Pane {
   constructor(canvas, orbit) {
+    const context = canvas.getContext("webgl2", { antialias: true });
+    if (!context) throw new Error("no WebGL 2");
     this.canvas = canvas;
     this.orbit = orbit;
-    this.colored = true;
-    this.shape = null;
-    this.gl = canvas.getContext("webgl2", { antialias: true });
-    if (!this.gl) throw new Error("no WebGL 2");
-    this.begin();
+    this.renderer = new THREE.WebGLRenderer({ canvas, context, alpha: true });
+    this.camera = new THREE.PerspectiveCamera();
+    this.scene = new THREE.Scene();
+    this.scene.fog = new THREE.Fog(FAR);
+    const sun = new THREE.DirectionalLight(0xffffff, 0.35);  // over the viewer's left shoulder
+    sun.position.set(-0.36, 0.6, 0.71);
+    this.camera.add(sun, sun.target);
+    this.scene.add(this.camera, new THREE.HemisphereLight(0xcccccc, 0x8c8c8c));
+    this.faces = new THREE.Mesh(undefined, new THREE.MeshPhongMaterial({ side: THREE.DoubleSide, specular: 0, fog: false }));
+    this.points = new THREE.Points(undefined, new THREE.PointsMaterial({ color: NEAR, map: ball(), alphaTest: 0.5 }));
+    this.scene.add(this.faces, this.points);
     orbit.panes.push(this);
     orbit.follow(canvas);
-    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => { this.begin(); this.show(this.shape, this.frame); });
+    canvas.addEventListener("webglcontextrestored", () => this.refresh());
     new ResizeObserver(() => this.refresh()).observe(canvas);
   }
-  begin() {
-    const gl = this.gl, program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program));
-    gl.useProgram(program);
-    gl.enable(gl.DEPTH_TEST);
-    this.at = (name) => gl.getUniformLocation(program, name);
-    this.attributes = ["place", "normal", "color"].map((name) => gl.getAttribLocation(program, name));
-    this.buffers = Array.from({ length: 4 }, () => gl.createBuffer());
-  }
-  show(shape, frame) {  // as `unpackShape` gives it; frame: {center, radius} of what is seen
-    this.shape = shape;
+  show(geometry, frame, colored) {  // frame: the ball that is seen whole; without a geometry nothing is drawn
+    this.faces.visible = Boolean(geometry?.index);
+    this.points.visible = Boolean(geometry) && !geometry.index;
     this.frame = frame;
-    if (shape) {
-      const gl = this.gl, [place, normal, color] = this.attributes;
-      const send = (i, at, array, kind) => {
-        gl.disableVertexAttribArray(at);
-        gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[i]);
-        gl.bufferData(gl.ARRAY_BUFFER, array ?? new Float32Array(0), gl.STATIC_DRAW);
-        if (!array) return;
-        gl.enableVertexAttribArray(at);
-        gl.vertexAttribPointer(at, 3, kind, kind !== gl.FLOAT, 0, 0);
-      };
-      send(0, place, shape.places, gl.UNSIGNED_SHORT);
-      send(1, normal, shape.normals, gl.FLOAT);
-      send(2, color, this.colored ? shape.colors : null, gl.UNSIGNED_BYTE);
-      gl.vertexAttrib3f(color, 0.72, 0.74, 0.78);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.buffers[3]);
-      gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, shape.faces, gl.STATIC_DRAW);
+    if (geometry) {
+      if (geometry !== this.faces.geometry) this.faces.geometry.dispose();
+      this.faces.geometry = this.points.geometry = geometry;
+      const vertexColors = colored && geometry.hasAttribute("color");
+      this.faces.material.setValues({ vertexColors, color: vertexColors ? 0xffffff : PLAIN, flatShading: !geometry.userData.smooth });
+      this.faces.material.needsUpdate = true;
     }
     this.refresh();
   }
@@ -148,69 +93,60 @@ class Pane {
     this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); });
   }
   draw() {
-    const gl = this.gl, scale = window.devicePixelRatio || 1;
-    const width = Math.round(this.canvas.clientWidth * scale), height = Math.round(this.canvas.clientHeight * scale);
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    gl.viewport(0, 0, width, height);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    if (!this.shape || !width || !height) return;
-    const { center, radius } = this.frame, { yaw, pitch, zoom } = this.orbit, side = Math.min(width, height);
-    const focal = zoom / SLOPE, distance = radius / Math.sin(Math.atan(SLOPE));
-    const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
-    gl.uniform3fv(this.at("low"), this.shape.low);
-    gl.uniform3fv(this.at("extent"), this.shape.extent);
-    gl.uniform3fv(this.at("center"), center);
-    gl.uniformMatrix3fv(this.at("turn"), false, [cy, sy * sp, -sy * cp, 0, cp, sp, sy, -cy * sp, cy * cp]);  // by columns
-    gl.uniform2f(this.at("focal"), focal * side / width, focal * side / height);
-    gl.uniform1f(this.at("distance"), distance);
-    gl.uniform1f(this.at("radius"), radius);
-    gl.uniform1f(this.at("pixels"), 0.014 * radius * focal * side);
-    gl.uniform3f(this.at("near"), 0.13, 0.33, 0.60);
-    gl.uniform3f(this.at("far"), 0.66, 0.77, 0.89);
-    const { faces, places, normals } = this.shape;
-    gl.uniform1i(this.at("kind"), faces.length === 0 ? 0 : normals ? 2 : 1);
-    if (faces.length) gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
-    else gl.drawArrays(gl.POINTS, 0, places.length / 3);
+    const { clientWidth: width, clientHeight: height } = this.canvas, { camera, frame, orbit } = this;
+    if (!width || !height) return;
+    if (!frame) return this.renderer.clear();
+    const distance = frame.radius / Math.sin(Math.atan(SLOPE)), slope = SLOPE * Math.max(1, height / width);
+    camera.position.setFromSphericalCoords(distance, Math.PI / 2 - orbit.pitch, -orbit.yaw).add(frame.center);
+    camera.lookAt(frame.center);
+    const view = { fov: THREE.MathUtils.radToDeg(2 * Math.atan(slope)), aspect: width / height, zoom: orbit.zoom };
+    Object.assign(camera, view, { near: distance - 1.1 * frame.radius, far: distance + 1.1 * frame.radius });
+    camera.updateProjectionMatrix();
+    Object.assign(this.scene.fog, { near: distance - 0.8 * frame.radius, far: distance + 0.8 * frame.radius });
+    this.points.material.size = 0.028 * frame.radius * orbit.zoom / slope;  // in halves of the picture's height, one unit away
+    this.renderer.setPixelRatio(window.devicePixelRatio || 1);
+    this.renderer.setSize(width, height, false);
+    this.renderer.render(this.scene, camera);
   }
 }
 
-async function unpack(text, Type) {
+function ball() {  // what a point looks like: round, and darker towards its rim
+  const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 32 }), context = canvas.getContext("2d");
+  const shade = context.createRadialGradient(12, 10, 1, 16, 16, 16);
+  shade.addColorStop(0, "#fff");
+  shade.addColorStop(1, "#777");
+  context.fillStyle = shade;
+  context.arc(16, 16, 15, 0, 2 * Math.PI);
+  context.fill();
+  return new THREE.CanvasTexture(canvas);
+}
+
+async function inflate(text, Type) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Type(await new Response(stream).arrayBuffer());
 }
 
-async function unpackShape(packed) {
-  if (!packed) return null;
-  const [places, steps, colors] = await Promise.all([
-    unpack(packed.vertices, Uint16Array), unpack(packed.faces, Int32Array), packed.colors && unpack(packed.colors, Uint8Array),
+async function unpack({ low, extent, vertices, faces, colors, smooth }) {
+  const [places, steps, paint] = await Promise.all([
+    inflate(vertices, Uint16Array), inflate(faces, Int32Array), colors && inflate(colors, Uint8Array),
   ]);
-  const faces = new Uint32Array(steps.length);
-  for (let i = 0, corner = 0; i < steps.length; i++) faces[i] = corner += steps[i];
-  const shape = { low: packed.low, extent: packed.extent, places, faces, colors };
-  return { ...shape, normals: packed.smooth ? smoothNormals(shape) : null };
-}
-
-function smoothNormals({ places, faces, extent }) {  // of the faces around a vertex, weighted by their area
-  const normals = new Float32Array(places.length), [a, b] = [[0, 0, 0], [0, 0, 0]];
-  for (let i = 0; i < faces.length; i += 3) {
-    const [p, q, r] = [3 * faces[i], 3 * faces[i + 1], 3 * faces[i + 2]];
-    for (let k = 0; k < 3; k++) {
-      a[k] = (places[q + k] - places[p + k]) * extent[k];
-      b[k] = (places[r + k] - places[p + k]) * extent[k];
-    }
-    for (let k = 0; k < 3; k++) {
-      const [m, n] = [(k + 1) % 3, (k + 2) % 3], part = a[m] * b[n] - a[n] * b[m];
-      normals[p + k] += part;
-      normals[q + k] += part;
-      normals[r + k] += part;
-    }
+  const geometry = new THREE.BufferGeometry(), position = Float32Array.from(places, (x, i) => low[i % 3] + extent[i % 3] * x / 65535);
+  geometry.setAttribute("position", new THREE.BufferAttribute(position, 3));
+  if (paint) geometry.setAttribute("color", new THREE.BufferAttribute(paint, 3, true));
+  if (steps.length) {
+    let corner = 0;
+    geometry.setIndex(new THREE.BufferAttribute(Uint32Array.from(steps, (step) => corner += step), 1));
+    geometry.computeVertexNormals();
   }
-  return normals;
+  geometry.userData.smooth = smooth;
+  geometry.computeBoundingBox();
+  return geometry;
 }
 
-function frameOf(shapes) {  // the ball around the box of all shapes together
-  const low = [0, 1, 2].map((k) => Math.min(...shapes.map((shape) => shape.low[k])));
-  const high = [0, 1, 2].map((k) => Math.max(...shapes.map((shape) => shape.low[k] + shape.extent[k])));
-  return { center: low.map((x, k) => (x + high[k]) / 2), radius: Math.hypot(...low.map((x, k) => high[k] - x)) / 2 || 1 };
+function frameOf(geometries) {  // the ball around the box of all of them together
+  const box = new THREE.Box3();
+  geometries.forEach((geometry) => box.union(geometry.boundingBox));
+  const sphere = box.getBoundingSphere(new THREE.Sphere());
+  return sphere.radius > 0 ? sphere : sphere.set(sphere.center, 1);
 }
