@@ -102,7 +102,7 @@ def test_a_launcher_without_a_sweep_is_not_passed_over(
     ("given", "refused"),
     [
         (["data=folder", "data.root=x"], True),
-        (["data=folder", "data.root=x", "experiment=null"], False),
+        (["data=folder", "data.root=x", "~experiment"], False),
         (["data=folder", "data.root=x", "experiment=quickstart"], False),
         (["experiment=folder", "data.root=x"], False),
         (["data=synthetic"], False),

@@ -33,9 +33,10 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
     for part in ("model", "data", "protocol"):
         check_trusted(config.get(part), path, ("sdfsrn", *trusted, *_trusted_by_environment()))
     if model is None:
-        if not isinstance(config.get("model"), dict):
+        node = config.get("model")
+        model = instantiate(_without_downloads(node)) if isinstance(node, dict) else None
+        if not isinstance(model, ShapeModel):
             raise ValueError(f"Expected the configuration of a model in {path}, which has none: give a model to load it into.")
-        model = instantiate(_without_downloads(config["model"]))
     load_weights(model, checkpoint, path)
     adopt(model, config)
     return model.eval()
