@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-import sdfsrn
 from sdfsrn.benchmarking import instruments
 from sdfsrn.benchmarking.workloads import VARIANTS, Training, deliveries, evaluations, fitted_object, peak_of_steps, trainings
 from sdfsrn.cli.command import command
@@ -27,6 +26,7 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.runtime.threads import spinning
+from sdfsrn.runtime.version import VERSION
 
 Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
@@ -147,7 +147,7 @@ def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
 
 def _machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    versions = {"sdfsrn": sdfsrn.__version__, "torch": torch.__version__}
+    versions = {"sdfsrn": VERSION, "torch": torch.__version__}
     return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "openmp": spinning(), **versions}
 
 
