@@ -3,7 +3,8 @@
 Notation as there. A cotangent c of y gives x the cotangent s P(c), P(c) = c - mean(c) - y mean(c y). A layer keeps only y and s
 for the gradient, and the vector-Jacobian product one tensor more: half of what autograd keeps for the ordinary form. On a CPU
 each tile of points passes through all layers before the next one, so that its values stay in the processor's cache.
-docs/measurements compares the two forms.
+docs/measurements compares the two forms. Only intermediate tensors are changed in place, never one that a function returns to
+autograd: the compiler of torch 2.11 loses such a change, and with it the gradient.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class _BackboneVJP(torch.autograd.Function):
         for layer, (y, scale), x_grad, dot in zip(layers, kept, x_grads, dots, strict=True):
             zeros = layer.map(torch.zeros_like)
             sums.append(_with_weight_grads(zeros, feature_tangent, tangents[0], x_grad))
-            x_tangent = layer(feature_tangent, tangents[0])
+            x_tangent = _linear(layer, feature_tangent, tangents[0])
             factor = scale / -y.shape[-1]
             along, turn = factor * _dot(x_tangent, y), factor * _dot(x_tangent, x_grad)
             y_tangent = x_tangent.mul_(scale).addcmul_(y, along)
@@ -120,9 +121,9 @@ class _BackboneVJP(torch.autograd.Function):
 
 def _evaluate(encoding: Tensor, layers: Sequence[BackboneLayer]) -> list[_Kept]:
     """What all layers keep of one tile, going up."""
-    kept = [_normalize(layers[0](None, encoding))]
+    kept = [_normalize(_linear(layers[0], None, encoding))]
     for layer in layers[1:]:
-        kept.append(_normalize(layer(F.relu(kept[-1].y), encoding)))
+        kept.append(_normalize(_linear(layer, F.relu(kept[-1].y), encoding)))
     return kept
 
 
@@ -130,7 +131,7 @@ def _feature(encoding: Tensor, layers: Sequence[BackboneLayer]) -> Tensor:
     """The feature after the last layer, of one tile of which nothing is kept."""
     feature = None
     for layer in layers:
-        feature = _normalize(layer(feature, encoding)).y.relu_()
+        feature = _normalize(_linear(layer, feature, encoding)).y.relu_()
     return _present(feature)
 
 
@@ -154,14 +155,21 @@ def _descend(
         if feature_grad is None:
             x_grad = x_grads[k]
         else:
-            y_grad = _projected(_masked(feature_grad, y), y)
-            x_grad = torch.addcmul(x_grads[k], y_grad, scale) if x_grads else y_grad * scale
+            x_grad = _projected(_masked(feature_grad, y), y).mul_(scale)
+            if x_grads:
+                x_grad = x_grad.add_(x_grads[k])
         sums[k] = _with_weight_grads(sums[k], F.relu(kept[k - 1].y) if k else None, encoding, x_grad)
         if encoding_grad is not None:
             encoding_grad = torch.baddbmm(encoding_grad, x_grad, layer.encoding_weight.mT)
         if layer.feature_weight is not None:
             feature_grad = torch.bmm(x_grad, layer.feature_weight.mT)
     return encoding_grad, sums
+
+
+def _linear(layer: BackboneLayer, feature: Tensor | None, encoding: Tensor) -> Tensor:
+    """x, as `BackboneLayer` gives it, in one piece of memory."""
+    x = torch.bmm(encoding, layer.encoding_weight)
+    return x if layer.feature_weight is None else x.baddbmm_(_present(feature), layer.feature_weight)
 
 
 def _normalize(x: Tensor) -> _Kept:
