@@ -15,6 +15,7 @@ ARGUMENTS = {
     "resident": "on_device",
     "packed": "memmap_dir",
 }
+DEFAULTS = {"sdfsrn.models.FieldConfig": {"backbone": "fused"}}  # arguments that did not exist
 # Losses that took `occupancy`: the class it stood for, and the arguments that it left unused.
 OCCUPANCY: dict[str, tuple[str, tuple[str, ...]]] = {
     "sdfsrn.losses.SilhouetteLoss": ("sdfsrn.losses.FreeOccupancyLoss", ()),
@@ -44,7 +45,8 @@ def _preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
 def _renamed(node: Any) -> Any:
     if isinstance(node, Mapping):
         arguments: Mapping[str, str] = ARGUMENTS if "_target_" in node else {}
-        return _occupancy({arguments.get(str(key), str(key)): _renamed(value) for key, value in node.items()})
+        renamed = {arguments.get(str(key), str(key)): _renamed(value) for key, value in node.items()}
+        return _occupancy(DEFAULTS.get(str(renamed.get("_target_")), {}) | renamed)
     if isinstance(node, list | tuple):
         return [_renamed(value) for value in node]
     return CLASSES.get(node, node) if isinstance(node, str) else node
