@@ -48,7 +48,7 @@ class EllipsoidModel(sdfsrn.ShapeModel):
         return self.linear(image.flatten(1))
 
     def decode(self, latent: Tensor) -> Ellipsoids:
-        return Ellipsoids(0.4 * latent[:, :3].exp(), latent[:, 3:].tanh())
+        return Ellipsoids(0.8 * latent[:, :3].sigmoid(), latent[:, 3:].tanh())
 
     def render(self, shape: Ellipsoids, views: sdfsrn.Views) -> Seen:
         origin, direction = (x / shape.radius[:, None] for x in views.camera.rays(views.uv))

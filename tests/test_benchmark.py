@@ -39,14 +39,16 @@ def nodes(config: DictConfig) -> dict:
 
 @pytest.mark.slow
 def test_step_is_compared_with_its_reference_implementation(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = benchmark(tiny(tmp_path, "compare=plain"))
+    result = benchmark(tiny(tmp_path, "compare=[ordinary,plain]"))
     assert json.loads((tmp_path / "benchmark.json").read_text()) == result
-    assert set(result["ratios"]) == {*PARTS, "step", "processor"}
-    ours, plain = result["variants"]["sdfsrn"], result["variants"]["plain"]
+    assert {name: set(ratios) for name, ratios in result["ratios"].items()} == {
+        name: {*PARTS, "step", "processor"} for name in ("ordinary", "plain")
+    }
+    ours, ordinary, plain = (result["variants"][name] for name in ("sdfsrn", "ordinary", "plain"))
     assert ours["synchronisations"] == 0
     assert ours["operations"] < plain["operations"]
     assert ours["bytes"] < plain["bytes"]
-    for values in (ours, plain):
+    for values in (ours, ordinary, plain):
         assert values["memory"]["before"] < values["memory"]["peak"]
         seconds = {part: spread["median"] for part, spread in values["seconds"].items()}
         assert all(value > 0 for value in seconds.values())

@@ -1,7 +1,5 @@
 """SDF-SRN: signed distance functions of objects, learned from single-view images and silhouettes. arXiv:2010.10505."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 from sdfsrn.runtime.threads import limit_spinning
 
 limit_spinning()  # before any import of torch
@@ -14,14 +12,11 @@ from sdfsrn.functional.isosurface import Grid
 from sdfsrn.inference import reconstruct, refine
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.shape import Shape
+from sdfsrn.runtime.version import VERSION
 from sdfsrn.structures import March, Rendering, Views
 from sdfsrn.system import SDFSRN, ShapeModel
 
-try:
-    __version__ = version("sdfsrn")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+source"
-
+__version__ = VERSION
 __all__ = [
     "SDFSRN",
     "EvaluationProtocol",

@@ -1,4 +1,4 @@
-"""python -m sdfsrn.benchmark [experiment=...] [compare=plain] [part=step|evaluation|data]: how fast this is, here."""
+"""python -m sdfsrn.benchmark [experiment=...] [compare=[ordinary,plain]] [part=step|evaluation|data]: how fast it is here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-import sdfsrn
 from sdfsrn.benchmarking import instruments
 from sdfsrn.benchmarking.workloads import VARIANTS, Training, deliveries, evaluations, fitted_object, peak_of_steps, trainings
 from sdfsrn.cli.command import command
@@ -27,6 +26,7 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.runtime.threads import spinning
+from sdfsrn.runtime.version import VERSION
 
 Samples = dict[str, list[dict[str, float]]]  # per variant and repetition: seconds by part
 
@@ -37,15 +37,17 @@ def benchmark(config: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: an unknown part or comparison, or no steps.
     """
-    if config.part not in _PARTS or config.compare not in (None, "plain") or config.steps < 1:
+    compared = [config.compare] if isinstance(config.compare, str) else list(config.compare or ())
+    if config.part not in _PARTS or not set(compared) <= set(VARIANTS[1:]) or config.steps < 1:
         got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
-        raise ValueError(f"Expected part={'|'.join(_PARTS)}, compare=null or plain, steps of at least 1, got {got}.")
+        raise ValueError(
+            f"Expected part={'|'.join(_PARTS)}, compare=null, ordinary, plain or a list, steps of at least 1, got {got}."
+        )
     seed_everything(config.seed)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = pick_device(config.accelerator)
-    variants = VARIANTS if config.compare == "plain" else VARIANTS[:1]
-    result = _machine(device) | _PARTS[config.part](config, variants, device)
+    result = _machine(device) | _PARTS[config.part](config, (VARIANTS[0], *compared), device)
     write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
     _show(result)
     return result
@@ -137,17 +139,18 @@ def _summaries(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return {part: instruments.summarize([sample[part] for sample in samples]) for part in samples[0]}
 
 
-def _ratios(samples: Samples) -> dict[str, dict[str, float]]:
-    """How many times longer the reference implementation took than ours right before it; empty without one."""
-    if "plain" not in samples:
-        return {}
-    pairs = list(zip(samples["sdfsrn"], samples["plain"], strict=True))
-    return {part: instruments.summarize([plain[part] / ours[part] for ours, plain in pairs]) for part in pairs[0][0]}
+def _ratios(samples: Samples) -> dict[str, dict[str, dict[str, float]]]:
+    """By variant and part: how many times longer it took than the model as configured in the same round."""
+    first, *others = samples.values()
+    return {
+        name: {part: instruments.summarize([b[part] / a[part] for a, b in zip(first, other, strict=True)]) for part in first[0]}
+        for name, other in zip(list(samples)[1:], others, strict=True)
+    }
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    versions = {"sdfsrn": sdfsrn.__version__, "torch": torch.__version__}
+    versions = {"sdfsrn": VERSION, "torch": torch.__version__}
     return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "openmp": spinning(), **versions}
 
 
@@ -160,16 +163,16 @@ def _show(result: Mapping[str, Any]) -> None:
             console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")
         return
     variants, ratios = result["variants"], result["ratios"]
-    table = Table("ms", *variants, *(["plain / sdfsrn"] if ratios else []), title=f"{result['part']}, {result['device']}")
+    table = Table("ms", *variants, *(f"{name} / sdfsrn" for name in ratios), title=f"{result['part']}, {result['device']}")
     for part in variants["sdfsrn"]["seconds"]:
         cells = [_spread(values["seconds"][part], 1000, 1) for values in variants.values()]
-        table.add_row(part, *cells, *([_spread(ratios[part], 1, 2)] if ratios else []))
+        table.add_row(part, *cells, *(_spread(ratio[part], 1, 2) for ratio in ratios.values()))
     console.print(table)
     for name, values in variants.items():
         console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
-    if ratios and result["part"] == "step":
-        ours, plain = (variants[name]["memory"]["peak"] for name in VARIANTS)
-        console.print(f"peak memory: {1 - ours / plain:.0%} lower than plain")
+    for name in ratios if result["part"] == "step" else ():
+        ours, theirs = (variants[variant]["memory"]["peak"] for variant in ("sdfsrn", name))
+        console.print(f"peak memory: {1 - ours / theirs:.0%} lower than {name}")
 
 
 def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:

@@ -18,13 +18,18 @@ from sdfsrn.structures import Views
 
 SETTINGS = {
     "ShapeNet": (PerspectiveCamera, FieldConfig(width=16, depth=4, num_frequencies=6), (3.0, 1.0, 1.0, 0.1, 0.01)),
+    "ShapeNet, ordinary backbone": (
+        PerspectiveCamera,
+        FieldConfig(width=16, depth=4, num_frequencies=6, backbone="ordinary"),
+        (3.0, 1.0, 1.0, 0.1, 0.01),
+    ),
     "PASCAL3D+": (OrthographicCamera, FieldConfig(width=12, depth=4, num_frequencies=6), (3.0, 10.0, 1.0, 0.1, 1.0)),
     "released": (
         PerspectiveCamera,
         FieldConfig(width=8, depth=3, num_frequencies=5, frequency_scale=torch.pi),
         (1.0, 1.0, 1.0, 0.1, 0.01),
     ),
-    "no reinjection": (OrthographicCamera, FieldConfig(width=8, depth=2, num_frequencies=0, skip=False), (1.0,) * 5),
+    "no skip": (OrthographicCamera, FieldConfig(width=8, depth=2, num_frequencies=0, skip=False), (1.0,) * 5),
 }
 
 

@@ -21,6 +21,7 @@ from sdfsrn.losses import (
     SurfaceOccupancyLoss,
     VisitedOccupancyLoss,
 )
+from sdfsrn.models import FieldConfig
 from sdfsrn.runtime.configs import describe, instantiate
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("legacy.json").read_text())
@@ -90,6 +91,13 @@ def test_occupancy_flags_become_classes() -> None:
         "ray_surface": describe(SurfaceOccupancyLoss()),
         "ray_free": describe(VisitedOccupancyLoss(importance=False)),
     }
+
+
+def test_fields_had_the_fused_backbone() -> None:
+    node = {"_target_": "sdfsrn.models.FieldShape", "width": 32, "reinject": False}
+    today = modernize({"model": {"field": node}})["model"]["field"]
+    assert today == {"_target_": "sdfsrn.models.FieldConfig", "width": 32, "skip": False, "backbone": "fused"}
+    assert instantiate(today) == FieldConfig(width=32, skip=False)
 
 
 def test_flags_that_were_off_go() -> None:

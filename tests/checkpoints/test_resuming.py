@@ -296,7 +296,7 @@ def killed(kills: int, seed: int, whole: pathlib.Path, tmp_path: pathlib.Path) -
     folder = tmp_path / "train" / "run"
     folder.mkdir(parents=True)
     overrides = [*places(folder), "data.num_workers=2", "callbacks.last.every_n_steps=1"]
-    script = pathlib.Path(__file__).with_name("killing.py")
+    script = pathlib.Path(__file__).parents[1] / "killing.py"
     command = [sys.executable, str(script), str(folder), str(kills), str(seed), *TINY, *overrides]
     threads = str(torch.get_num_threads())  # sums of other parts are rounded otherwise
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": threads})

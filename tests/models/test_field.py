@@ -12,10 +12,12 @@ from sdfsrn.models.field import Field, FieldConfig, Linear
 
 SHAPES = {
     "paper": FieldConfig(width=16, depth=4, num_frequencies=6),
+    "paper, ordinary": FieldConfig(width=16, depth=4, num_frequencies=6, backbone="ordinary"),
     "authors": FieldConfig(width=16, depth=4, num_frequencies=5, frequency_scale=torch.pi),
-    "without reinjection": FieldConfig(width=16, depth=3, num_frequencies=2, skip=False),
+    "without skip, ordinary": FieldConfig(width=16, depth=3, num_frequencies=2, skip=False, backbone="ordinary"),
+    "without skip": FieldConfig(width=16, depth=3, num_frequencies=2, skip=False),
     "bare coordinates": FieldConfig(width=16, depth=3, num_frequencies=0),
-    "bare, without reinjection": FieldConfig(width=16, depth=2, num_frequencies=0, skip=False),
+    "bare, without skip": FieldConfig(width=16, depth=2, num_frequencies=0, skip=False),
     "one layer": FieldConfig(width=16, depth=1, num_frequencies=2),
     "narrower than its encoding": FieldConfig(width=4, depth=3, num_frequencies=6),
 }
@@ -143,3 +145,8 @@ def test_color_stays_within_its_range() -> None:
     shape = SHAPES["paper"]
     color = Field(random_layers(shape), shape).color(100 * torch.randn(3, 20, 16, dtype=torch.double))
     assert color.abs().max() <= 1
+
+
+def test_unknown_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fused\|ordinary, got none"):
+        FieldConfig(backbone="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -27,7 +28,7 @@ from sdfsrn.runtime.configs import instantiate
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
-VARIANTS = ("sdfsrn", "plain")
+VARIANTS = ("sdfsrn", "ordinary", "plain")
 _REPEATED = 10  # batches that are timed together
 PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
 
@@ -83,10 +84,18 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
-        model: SDFSRN = instantiate(plain_model(config["model"]) if name == "plain" else config["model"]).to(device).train()
+        model: SDFSRN = instantiate(variant(config["model"], name)).to(device).train()
         adam = {"foreach": False, "fused": False} if name == "plain" else {}
         found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found
+
+
+def variant(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The node of a model as configured, with the ordinary backbone, or of its reference implementation."""
+    if name == "ordinary":
+        hypernetwork = model["hypernetwork"]
+        return {**model, "hypernetwork": {**hypernetwork, "field": {**hypernetwork["field"], "backbone": "ordinary"}}}
+    return plain_model(model) if name == "plain" else model
 
 
 def plain_model(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,8 +162,8 @@ def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callab
     """The stages of an evaluation, each yielded when it is done with its name and what came of it, ending in the metrics."""
     truth = protocol.ground_truth(thing.truth)
 
-    def ours() -> Iterator[tuple[str, Any]]:
-        mesh = Field(thing.layers, thing.shape).mesh(protocol.grid, color=False)
+    def ours(backbone: str) -> Iterator[tuple[str, Any]]:
+        mesh = Field(thing.layers, dataclasses.replace(thing.shape, backbone=backbone)).mesh(protocol.grid, color=False)
         yield "mesh", mesh
         points = protocol.sample(mesh)
         yield "points", points
@@ -177,7 +186,11 @@ def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callab
         accuracy, coverage, _ = plain_chamfer(points, target)
         yield "chamfer", {"accuracy": float(accuracy.mean()), "coverage": float(coverage.mean())}
 
-    return {"sdfsrn": ours, "plain": plain}
+    return {
+        "sdfsrn": functools.partial(ours, thing.shape.backbone),
+        "ordinary": functools.partial(ours, "ordinary"),
+        "plain": plain,
+    }
 
 
 def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Callable[[], dict[str, float]]]:

@@ -30,7 +30,7 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
-    for part in ("model", "data", "protocol"):
+    for part in ("model", "data", "protocol", "preprocessing"):
         check_trusted(config.get(part), path, ("sdfsrn", *trusted, *_trusted_by_environment()))
     if model is None:
         node = config.get("model")
@@ -45,9 +45,9 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
 def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
     """Set a model's configuration, and its protocol and preprocessing from it."""
     model.config = dict(config)
-    if "protocol" in config:
+    if isinstance(config.get("protocol"), Mapping):
         model.protocol = instantiate({"_target_": "sdfsrn.EvaluationProtocol", **config["protocol"]})
-    if "preprocessing" in config:
+    if isinstance(config.get("preprocessing"), Mapping):
         model.preprocessing = instantiate({"_target_": "sdfsrn.data.Preprocessing", **config["preprocessing"]})
 
 

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from sdfsrn.functional.surface import bootstrap_interval
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.version import VERSION
 
 FIRST, LAST = ("number", "name", "status"), ("vertices", "faces", "mesh")  # columns before and after the metrics
 TENFOLD = ("accuracy", "coverage", "chamfer")  # as in the paper's tables
@@ -87,8 +88,6 @@ def statistics(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
 
 def summarize(rows: Sequence[Row], protocol: EvaluationProtocol) -> dict[str, Any]:
     """`statistics`, counts, the protocol with its seed, and this package's version."""
-    from sdfsrn import __version__
-
     return {
         **statistics(rows, protocol.seed),
         "objects": len(rows),
@@ -97,7 +96,7 @@ def summarize(rows: Sequence[Row], protocol: EvaluationProtocol) -> dict[str, An
         "without_truth": sum(row.status == "no ground truth" for row in rows),
         "unreadable": sum(row.status.startswith("unreadable") for row in rows),
         "protocol": dataclasses.asdict(protocol),
-        "version": __version__,
+        "version": VERSION,
     }
 
 

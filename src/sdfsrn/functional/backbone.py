@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-_EPS = 1e-5
+EPS = 1e-5
 
 
 class BackboneLayer(NamedTuple):
@@ -63,7 +63,7 @@ def backbone_vjp(
         feature, values = None, []
         for layer in layers:
             x = layer(feature, encoding)
-            scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPS)
+            scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
             feature = F.relu(x * scale)
             values.append((x, scale))
         feature_grad, encoding_grad = cotangent.to(encoding.dtype), torch.zeros_like(encoding)
@@ -78,4 +78,4 @@ def backbone_vjp(
 
 
 def _activation(x: Tensor) -> Tensor:
-    return F.relu(F.layer_norm(x, x.shape[-1:], eps=_EPS))
+    return F.relu(F.layer_norm(x, x.shape[-1:], eps=EPS))

@@ -12,7 +12,8 @@ import trimesh
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdfsrn.functional.backbone import BackboneLayer, backbone, backbone_vjp
+from sdfsrn.functional import backbone, fused_backbone
+from sdfsrn.functional.backbone import BackboneLayer
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 from sdfsrn.functional.isosurface import Grid
 
@@ -38,6 +39,10 @@ class FieldConfig:
         num_frequencies: L of the positional encoding; 0 leaves the bare coordinates.
         frequency_scale: factor on its frequencies (the released code has pi).
         skip: every layer after the first sees the encoded point again.
+        backbone: `fused`, with derivatives written by hand, or `ordinary`, which autograd differentiates: the same values.
+
+    Raises:
+        ValueError: another `backbone`.
     """
 
     width: int = 128
@@ -45,6 +50,11 @@ class FieldConfig:
     num_frequencies: int = 6
     frequency_scale: float = 1.0
     skip: bool = True
+    backbone: str = "fused"
+
+    def __post_init__(self) -> None:
+        if self.backbone not in ("fused", "ordinary"):
+            raise ValueError(f"Expected field.backbone=fused|ordinary, got {self.backbone}.")
 
     @property
     def encoding_width(self) -> int:
@@ -55,8 +65,8 @@ class FieldConfig:
     def layers(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of every predicted layer: the backbone, then the SDF head, then the colour head."""
         rest = self.width + self.encoding_width * self.skip
-        backbone = [(self.encoding_width, self.width)] + [(rest, self.width)] * (self.depth - 1)
-        return [*backbone, (self.width, 1), (self.width, 3)]
+        first, others = (self.encoding_width, self.width), [(rest, self.width)] * (self.depth - 1)
+        return [first, *others, (self.width, 1), (self.width, 3)]
 
 
 class Field:
@@ -72,12 +82,13 @@ class Field:
 
     def __init__(self, layers: Sequence[Linear], config: FieldConfig) -> None:
         self.layers, self.config, self.grid = layers, config, Grid()
-        *backbone, self.sdf_head, self.color_head = layers
-        self.backbone = [_backbone_layer(k, layer, config) for k, layer in enumerate(backbone)]
+        *hidden, self.sdf_head, self.color_head = layers
+        self.backbone = [_backbone_layer(k, layer, config) for k, layer in enumerate(hidden)]
+        self._functions = fused_backbone if config.backbone == "fused" else backbone
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
-        feature = backbone(self._encode(points), self.backbone)
+        feature = self._functions.backbone(self._encode(points), self.backbone)
         return self.sdf_head(feature).squeeze(-1), feature
 
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
@@ -91,7 +102,7 @@ class Field:
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """grad f in closed form: a function of the weights like any other, so that its loss needs no double backward."""
         encoding = self._encode(points)
-        encoding_grad = backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
+        encoding_grad = self._functions.backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         return encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
 
     def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
