@@ -10,6 +10,7 @@ import pathlib
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -215,20 +216,21 @@ def resolve(name: str) -> object:
 @pytest.mark.parametrize("path", PAGES, ids=ids)
 def test_python_compiles_and_its_names_exist(path: pathlib.Path) -> None:
     for block in blocks(path, "python"):
+        imported = {"sdfsrn": sdfsrn}
         tree = ast.parse(block)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("sdfsrn"):
                 module = importlib.import_module(node.module)
-                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
-            elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("sdfsrn."):
+                imported |= {alias.name: getattr(module, alias.name) for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("sdfsrn."):
                 resolve(ast.unparse(node))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sdfsrn."):
-                check_call(node)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).partition(".")[0] in imported:
+                check_call(eval(ast.unparse(node.func), imported), node)
 
 
-def check_call(node: ast.Call) -> None:
-    """AssertionError if the call's arguments are not those of the function, or, of `reconstruct`, of `Preprocessing`."""
-    function = resolve(ast.unparse(node.func))
+def check_call(function: Callable[..., object], node: ast.Call) -> None:
+    """TypeError or AssertionError if the arguments are not the function's, or, of `reconstruct`, those of `Preprocessing`."""
     given = {keyword.arg: None for keyword in node.keywords}
     bound = inspect.signature(function).bind(*node.args, **given)
     assert set(bound.arguments.get("preprocessing", {})) <= set(inspect.signature(Preprocessing).parameters)
