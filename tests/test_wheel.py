@@ -33,9 +33,10 @@ def test_wheel_carries_every_config(site: pathlib.Path) -> None:
         return {path.relative_to(folder) for path in folder.rglob("*.yaml")}
 
     assert configs(site / "sdfsrn" / "configs") == configs(ROOT / "configs")
-    assets = [path.name for path in (ROOT / "src/sdfsrn/assets").iterdir()]
+    folder = pathlib.Path("sdfsrn", "evaluation", "assets")
+    assets = [path.name for path in (ROOT / "src" / folder).iterdir()]
     assert len(assets) == 4
-    assert all((site / "sdfsrn/assets" / name).is_file() for name in assets)
+    assert all((site / folder / name).is_file() for name in assets)
 
 
 def test_wheel_trains_from_an_empty_folder(site: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ from sdfsrn.data.batches.datamodule import SourceDataModule, ViewsDataModule
 from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.data.preprocessing import Preprocessing
-from sdfsrn.data.source import ImageSample, Source
+from sdfsrn.data.source import GroundTruth, ImageSample, Source
 from sdfsrn.data.sources.folder import FolderDataModule, FolderSource
 from sdfsrn.data.sources.pascal3d import Pascal3DDataModule, Pascal3DSource
 from sdfsrn.data.sources.shapenet import ShapeNetDataModule, ShapeNetSource
@@ -14,6 +14,7 @@ __all__ = [
     "BatchSettings",
     "FolderDataModule",
     "FolderSource",
+    "GroundTruth",
     "ImageSample",
     "Pascal3DDataModule",
     "Pascal3DSource",
