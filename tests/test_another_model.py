@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 import sdfsrn
 from ellipsoid import EllipsoidModel
+from sdfsrn.cli.reconstructing import reconstruct_pictures
 from sdfsrn.evaluate import evaluate
-from sdfsrn.reconstruct import reconstruct
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.train import train
 
@@ -92,7 +92,7 @@ def test_it_reconstructs_from_the_command_and_from_python(run: pathlib.Path, mon
     image[10:30, 20:40] = (250, 10, 10, 255)
     sdfsrn.data.preprocessing.Image.fromarray(image).save(picture)
     settings = [f"ckpt_path={checkpoint}", f"image={picture}", "accelerator=cpu", "mesh_formats=[glb]", "turntable=[]"]
-    (written,) = reconstruct(composed("reconstruct", run.parent / "meshes", *settings))
+    (written,) = reconstruct_pictures(composed("reconstruct", run.parent / "meshes", *settings))
     model = sdfsrn.load(checkpoint)
     assert model.preprocessing.image_size == 24
     with torch.no_grad():

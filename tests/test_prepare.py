@@ -15,10 +15,10 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import sdfsrn.data.sources.pascal3d_release as release_module
+from sdfsrn.cli.reconstructing import reconstruct_pictures
 from sdfsrn.data.batches.datasets import PictureDataset
 from sdfsrn.evaluate import evaluate
 from sdfsrn.prepare import prepare
-from sdfsrn.reconstruct import reconstruct
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.train import train
 
@@ -89,7 +89,7 @@ def test_pascal3d_from_the_release_to_a_mesh(
     image = pascal3d / "Images/car_imagenet" / f"{name.rsplit('_', 1)[0]}.JPEG"
     mask = tmp_path / "made/masks/car" / f"{name}.png"
     settings = [f"ckpt_path={checkpoint}", f"image={image}", f"mask={mask}", "crop=1.2", "accelerator=cpu"]
-    written = reconstruct(composed("reconstruct", tmp_path / "meshes", *settings))
+    written = reconstruct_pictures(composed("reconstruct", tmp_path / "meshes", *settings))
     mesh = trimesh.load(next(path for path in written if path.suffix == ".ply"))
     assert mesh.is_watertight
 
