@@ -349,7 +349,7 @@ def test_a_cache_that_cannot_be_written_is_named(chairs: pathlib.Path, tmp_path:
 def test_killed_at_any_moment_it_goes_on(chairs: pathlib.Path) -> None:
     """Three kills, each a little later; then one run finishes what is missing, and every file is whole."""
     code = (
-        "from sdfsrn.data.pascal3d_release import Pascal3DRelease\n"
+        "from sdfsrn.data.sources.pascal3d_release import Pascal3DRelease\n"
         f"if __name__ == '__main__': print('start', flush=True); Pascal3DRelease({str(chairs)!r}, 'chair').prepare(0)"
     )
     for delay in (0.3, 0.9, 1.6):
