@@ -160,16 +160,23 @@ def _show(result: Mapping[str, Any]) -> None:
             console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")
         return
     variants, ratios = result["variants"], result["ratios"]
-    table = Table("ms", *variants, *(f"{name} / sdfsrn" for name in ratios), title=f"{result['part']}, {result['device']}")
-    for part in variants["sdfsrn"]["seconds"]:
-        cells = [_spread(values["seconds"][part], 1000, 1) for values in variants.values()]
-        table.add_row(part, *cells, *(_spread(ratio[part], 1, 2) for ratio in ratios.values()))
-    console.print(table)
+    seconds = {name: values["seconds"] for name, values in variants.items()}
+    console.print(_table(f"{result['part']}, {result['device']}: ms", seconds, 1000, 1))
+    if ratios:
+        console.print(_table("times sdfsrn", ratios, 1, 2))
     for name, values in variants.items():
         console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
     for name in ratios if result["part"] == "step" else ():
         ours, theirs = (variants[variant]["memory"]["peak"] for variant in ("sdfsrn", name))
         console.print(f"peak memory: {1 - ours / theirs:.0%} lower than {name}")
+
+
+def _table(title: str, summaries: Mapping[str, Mapping[str, Mapping[str, float]]], factor: float, digits: int) -> Table:
+    """One column per variant, one row per part."""
+    table = Table("", *summaries, title=title)
+    for part in next(iter(summaries.values())):
+        table.add_row(part, *(_spread(parts[part], factor, digits) for parts in summaries.values()))
+    return table
 
 
 def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:
