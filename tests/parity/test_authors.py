@@ -144,20 +144,35 @@ def test_losses(recording: Recording) -> None:
     torch.testing.assert_close(total, recording.data["loss_total"], rtol=1e-5, atol=1e-6)
 
 
+def gradient_norms(recording: Recording, noise: float = 0.0) -> dict[str, torch.Tensor]:
+    """Norms of all gradients, by parameter, with noise on the images."""
+    views = recording.views
+    recording.views = views._replace(image=views.image + noise * torch.randn_like(views.image))
+    terms(recording, torch.float32)[1].backward()
+    recording.views = views
+    return {name: parameter.grad.norm() for name, parameter in recording.model.named_parameters()}
+
+
 def test_gradients(recording: Recording) -> None:
-    _, total = terms(recording, torch.float32)
-    total.backward()
-    norms = {name: parameter.grad.norm() for name, parameter in recording.model.named_parameters()}
+    """To 1e-3, and in the encoder's first layers to what rounding does there.
+
+    A white background makes ties in max-pooling, which rounding breaks, differently on every processor: noise of 1e-6 on the
+    images changes the norm of conv1's gradient by 1 %.
+    """
+    noisy = [gradient_norms(recording, 1e-6) for _ in range(4)]
+    norms = gradient_norms(recording)
+    lstm_grad = recording.model.raymarcher.cell.weight_ih.grad
     checked = 0
     for name, theirs in recording.data.items():
         if name.startswith("gradnorm_"):
             ours = _our_name(name.removeprefix("gradnorm_"), recording)
-            torch.testing.assert_close(norms[ours], theirs, rtol=1e-3, atol=1e-6, msg=lambda m, n=ours: f"{n}: {m}")
+            values = torch.stack([norms[ours], *(each[ours] for each in noisy)])
+            tolerance = 1e-6 + 1e-3 * theirs.abs() + 5 * (values.max() - values.min())
+            assert tolerance < 0.1 * theirs.abs() + 1e-6, ours
+            assert (norms[ours] - theirs).abs() <= tolerance, f"{ours}: {norms[ours]} for {theirs}"
             checked += 1
     assert checked == len(norms)
-    torch.testing.assert_close(
-        recording.model.raymarcher.cell.weight_ih.grad, recording.data["grad_lstm_weight_ih"], rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(lstm_grad, recording.data["grad_lstm_weight_ih"], rtol=1e-3, atol=1e-4)
 
 
 def _our_name(name: str, recording: Recording) -> str:
