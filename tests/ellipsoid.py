@@ -55,4 +55,4 @@ class EllipsoidModel(sdfsrn.ShapeModel):
         a, b, c = direction.square().sum(-1), (origin * direction).sum(-1), origin.square().sum(-1) - 1
         gap = b.square() / a - c  # positive where the ray meets the ellipsoid
         depth = (-b - gap.clamp(min=0).mul(a).sqrt()) / a
-        return Seen(shape.color[:, None].expand(-1, gap.shape[1], -1), depth, torch.sigmoid(10 * gap))
+        return Seen(shape.color[:, None].expand(-1, gap.shape[1], -1), depth, torch.sigmoid(4 * gap))

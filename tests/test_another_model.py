@@ -34,7 +34,7 @@ validation: {_target_: sdfsrn.EvaluationProtocol, resolution: 8, num_points: 300
 # @package _global_
 defaults: [override /model: ellipsoid, override /data: synthetic]
 data: {num_objects: 8, num_eval_objects: 2, batch_size: 4, num_rays: 200, shapes: {image_size: 24, views_per_object: 2}}
-optimizer: {lr: 0.003}
+optimizer: {lr: 0.0002}
 trainer: {max_steps: 60, val_check_interval: 20, accelerator: cpu}
 protocol: {num_points: 1000, num_truth: 1000}
 """,
