@@ -183,7 +183,7 @@ def test_settings_in_the_text_exist(path: pathlib.Path) -> None:
 
 
 def test_renamed_keys_of_the_changelog_exist() -> None:
-    """Of the table old -> new: the new ones do, the old ones do not."""
+    """The keys of the changelog's table: the new ones compose, the old ones do not."""
     rows = re.findall(r"^\| `((?:data|model)\.[\w.]+)` \| `([\w.]+)` \|$", CHANGELOG.read_text(), re.MULTILINE)
     assert len(rows) >= 4
     for old, new in rows:

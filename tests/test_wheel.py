@@ -50,3 +50,13 @@ def test_wheel_trains_from_an_empty_folder(site: pathlib.Path, tmp_path: pathlib
     assert result.returncode == 0, result.stderr[-3000:]
     assert str(site) in result.stdout
     assert (tmp_path / "outputs").is_dir()
+
+
+def test_no_module_imports_the_command_that_would_hide_the_function_reconstruct() -> None:
+    code = (
+        "import pkgutil, importlib, sdfsrn\n"
+        "names = {m.name for m in pkgutil.walk_packages(sdfsrn.__path__, 'sdfsrn.')} - {'sdfsrn.reconstruct'}\n"
+        "for name in names: importlib.import_module(name)\n"
+        "assert callable(sdfsrn.reconstruct)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -74,7 +74,7 @@ def test_bootstrap_of_many_values_is_the_normal_interval_and_ignores_order() -> 
 
 
 def test_recorded_intervals() -> None:
-    """Of evaluations before the interval was SciPy's."""
+    """The figures of evaluations from before the interval was SciPy's."""
     values = np.random.default_rng(0).gamma(2.0, 0.05, size=30)
     assert bootstrap_interval(values) == pytest.approx((0.06842119691793895, 0.11363527463019985), abs=1e-12)
 

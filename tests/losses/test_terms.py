@@ -32,7 +32,7 @@ def test_silhouette_term_is_equation_4_ray_by_ray(batch: Batch, importance: bool
 
 
 def weights(views: Views, importance: bool) -> torch.Tensor:
-    """Of all rays, those of a pixel's own size counting as one."""
+    """The share of all rays; a pixel of its own size counts as one."""
     return views.inverse_density * (1 / views.distance if importance else 1)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: a training step and an evaluation, each also by its reference implementation, and the ways to a batch."""
+"""Workloads to time: a training step and an evaluation, each also by its reference implementation, and the ways to a batch."""
 
 from __future__ import annotations
 
