@@ -232,7 +232,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
             assert (loop.n_frames, loop.size) == (24, (192, 192))
     assert Image.open(tmp_path / "run" / "alpha_turntable.png").size == (8 * 192, 192)
     from_python = sdfsrn.reconstruct(
-        tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", protocol=sdfsrn.EvaluationProtocol(resolution=24)
+        tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", grid=sdfsrn.Grid(resolution=24)
     )
     written = trimesh.load(tmp_path / "run" / "alpha.ply")
     largest = largest_component(from_python)
@@ -278,7 +278,8 @@ def test_tensorboard_has_the_pictures_too(trained: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "needle"),
     [
-        (["data=shapenet", "data.root=/nowhere"], "/nowhere"),
+        (["experiment=shapenet_chair", "data.root=/nowhere"], "/nowhere"),
+        (["data=shapenet", "data.root=/nowhere"], "with data=shapenet: one of"),
         (["ckpt_path={trained}/checkpoints/last.ckpt", "model.hypernetwork.hidden_width=8"], "another architecture"),
         (["data.nonsense=1"], "nonsense"),
         (["experiment=missing"], "missing"),
@@ -288,7 +289,7 @@ def test_bad_settings_end_in_words_before_training(
     overrides: list[str], needle: str, trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     overrides = [override.format(trained=trained) for override in overrides]
-    settings = SMALL if overrides[0] == "data=shapenet" else TINY
+    settings = SMALL if "data.root=/nowhere" in overrides else TINY
     result = run("train", *settings, *overrides, "hydra.run.dir=run", cwd=tmp_path, cache=cache)
     assert result.returncode != 0
     assert needle in result.stderr
