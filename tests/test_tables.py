@@ -130,10 +130,10 @@ def test_what_cannot_work_is_said_before_anything_is_run(overrides: list[str], n
     assert not list(tmp_path.iterdir())
 
 
-def call(folder: pathlib.Path, *overrides: str) -> subprocess.CompletedProcess:
+def call(folder: pathlib.Path, *overrides: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """The user's own table in `folder`, with a row that fails, one that works, and one that needs the first."""
     command = [
-        sys.executable, "-m", "sdfsrn.tables", "--config-dir=own", "table=mine", "budget=smoke", "hydra.run.dir=out",
+        sys.executable, "-m", "sdfsrn.tables", "--config-dir=own", *flags, "table=mine", "budget=smoke", "hydra.run.dir=out",
         "overrides=['trainer.max_steps=2','trainer.accelerator=cpu','callbacks.pretraining.iterations=150']", *overrides,
     ]  # fmt: skip
     environment = {**os.environ, "SDFSRN_CACHE": str(folder / "cache"), "COLUMNS": "200"}
@@ -209,9 +209,8 @@ def test_a_whole_table_in_minutes(number: int, tmp_path: pathlib.Path, monkeypat
 def test_a_launcher_runs_each_row_as_a_job_of_its_own(
     first_call: tuple[pathlib.Path, subprocess.CompletedProcess],
 ) -> None:
-    """Also the row that needs another one's checkpoint: with that at hand."""
     folder, _ = first_call
-    result = call(folder, "-m", "rows=broken,whole", "launcher=joblib", "hydra.run.dir=launched")
+    result = call(folder, "rows=broken,whole", "launcher=joblib", "hydra.run.dir=launched", flags=("-m",))
     assert result.returncode == 1
     assert "Job 0 failed: 1 of 1 rows failed" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
