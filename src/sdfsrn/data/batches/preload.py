@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sdfsrn.data.batches.pictures import Pictures, pack
 from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, evenly_spaced, ground_truth
+from sdfsrn.runtime.files import replacing
 
 VERSION = 1  # raise it when the same pictures are packed differently
 _PROBES = 16  # pictures whose content tells the settings of a source
@@ -124,15 +125,10 @@ def _open(path: pathlib.Path, count: int, layout: np.dtype) -> np.ndarray | None
 
 def _write(path: pathlib.Path, source: Source, first: ImageSample, description: str) -> np.ndarray:
     """Fill a temporary file, which may be larger than memory, and move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         records = np.lib.format.open_memmap(temporary, "w+", _layout(first), (len(source),))
         _fill(records, source, first, description)
         records.flush()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import operator
@@ -22,7 +20,7 @@ from sdfsrn.data.shapes import ProceduralShape, airplane, car, chair
 from sdfsrn.data.shapes.tracing import render, surface_points
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
-from sdfsrn.runtime.files import npz_bytes, read_npz, write_atomically
+from sdfsrn.runtime.files import cache_key, npz_bytes, read_npz, write_atomically
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
 # Kato et al.'s pinhole camera, and an orthographic one in which objects are as large on the screen: distance, focal length
@@ -165,7 +163,7 @@ class SyntheticSource(GroundTruth):
         return kind(look_at_origin(azimuth, torch.full_like(azimuth, math.radians(NMR_ELEVATION)), distance), intrinsics)
 
     def _load(self, folder: pathlib.Path, settings: dict) -> dict[str, np.ndarray]:
-        key = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:16]
+        key = cache_key([VERSION, settings])
         path = folder / f"{self.category}-{self.split}-{key}.npz"
         if path.exists():
             try:
