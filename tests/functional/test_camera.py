@@ -99,6 +99,20 @@ def test_a_zoomed_camera_sees_the_screen_times_the_factor(kind: type, factor: fl
     assert all(torch.equal(a, b[1]) for a, b in zip(single, zoomed, strict=True))
 
 
+@CAMERAS
+def test_a_mirrored_camera_sees_the_mirrored_object_in_the_mirrored_picture(kind: type) -> None:
+    camera, points = random_camera(kind), torch.rand(4, 50, 3).double() - 0.5
+    turn = torch.tensor([-1.0, 1.0, 1.0]).double()
+    (uv, depth), (mirrored_uv, mirrored_depth) = camera.project(points), camera.mirrored().project(points * turn)
+    torch.testing.assert_close(mirrored_depth, depth)
+    torch.testing.assert_close(camera.mirrored().screen(mirrored_uv), camera.screen(uv) * turn[:2])
+    rotation = camera.mirrored().world_to_camera[..., :3]
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).double().expand(4, 3, 3))
+    assert (torch.linalg.det(rotation) > 0).all()
+    for twice, once in zip(camera.mirrored().mirrored(), camera, strict=True):
+        assert torch.equal(twice, once)
+
+
 def test_pixel_centers_tile_the_screen() -> None:
     centers = pixel_centers(3, 4, dtype=torch.double).view(3, 4, 2)
     torch.testing.assert_close(centers[:, 1:, 0] - centers[:, :-1, 0], torch.full((3, 3), 2 / 4).double())

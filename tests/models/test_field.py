@@ -19,6 +19,8 @@ SHAPES = {
     "bare coordinates": FieldConfig(width=16, depth=3, num_frequencies=0),
     "bare, without skip": FieldConfig(width=16, depth=2, num_frequencies=0, skip=False),
     "one layer": FieldConfig(width=16, depth=1, num_frequencies=2),
+    "symmetric": FieldConfig(width=16, depth=3, num_frequencies=3, symmetric=True, color_scale=0.3),
+    "symmetric, ordinary": FieldConfig(width=16, depth=3, num_frequencies=3, symmetric=True, backbone="ordinary"),
     "narrower than its encoding": FieldConfig(width=4, depth=3, num_frequencies=6),
 }
 EACH = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -39,6 +41,7 @@ def literal(layers: list[Linear], shape: FieldConfig, points: torch.Tensor) -> t
     """f and g of one object after another, as in appendix C: concatenate, linear layer, layer norm, ReLU."""
     sdfs, colors = [], []
     for i, x in enumerate(points):
+        x = torch.stack([x[:, 0].abs() if shape.symmetric else x[:, 0], x[:, 1], x[:, 2]], -1)
         encoding = positional_encoding(x, shape.num_frequencies, shape.frequency_scale)
         feature = encoding
         for k, layer in enumerate(layers[:-2]):
@@ -46,7 +49,7 @@ def literal(layers: list[Linear], shape: FieldConfig, points: torch.Tensor) -> t
                 feature = torch.cat([feature, encoding], -1)
             feature = F.relu(F.layer_norm(feature @ layer.weight[i] + layer.bias[i], (shape.width,)))
         sdfs.append((feature @ layers[-2].weight[i] + layers[-2].bias[i])[:, 0])
-        colors.append(torch.tanh(feature @ layers[-1].weight[i] + layers[-1].bias[i]))
+        colors.append(torch.tanh(shape.color_scale * (feature @ layers[-1].weight[i] + layers[-1].bias[i])))
     return torch.stack(sdfs), torch.stack(colors)
 
 
@@ -90,6 +93,16 @@ def test_eikonal_loss_teaches_the_weights_what_double_backward_would(shape: Fiel
     )
     for a, b in pairs:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_symmetric_field_is_its_own_mirror_image() -> None:
+    field = Field(random_layers(SHAPES["symmetric"]), SHAPES["symmetric"])
+    points, turn = torch.randn(3, 50, 3, dtype=torch.double), torch.tensor([-1.0, 1.0, 1.0], dtype=torch.double)
+    for ours, mirrored in zip(field(points), field(points * turn), strict=True):
+        assert torch.equal(ours, mirrored)
+    assert torch.equal(field.gradient(points) * turn, field.gradient(points * turn))
+    other = Field(random_layers(SHAPES["paper"]), SHAPES["paper"])
+    assert not torch.allclose(other.sdf(points), other.sdf(points * turn), atol=0.01)
 
 
 def test_gradient_passes_gradcheck() -> None:

@@ -68,6 +68,10 @@ class PerspectiveCamera(NamedTuple):
             depth, uv.reshape(*uv.shape[:-1], *[1] * extra, 2), distance.reshape(*distance.shape, *[1] * extra)
         )
 
+    def mirrored(self) -> PerspectiveCamera:
+        """The camera of the picture's mirror image, which shows the object mirrored in the world's plane x = 0."""
+        return PerspectiveCamera(*_mirrored(*self))
+
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> PerspectiveCamera:
         """The camera of an image enlarged about its centre: screen coordinates times `factor`, same rays, same object."""
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
@@ -114,6 +118,10 @@ class OrthographicCamera(NamedTuple):
         extra = depth.ndim - distance.ndim
         return cylinder_lower_bound(depth, distance.reshape(*distance.shape, *[1] * extra))
 
+    def mirrored(self) -> OrthographicCamera:
+        """The camera of the picture's mirror image, which shows the object mirrored in the world's plane x = 0."""
+        return OrthographicCamera(*_mirrored(*self))
+
     def zoomed(self, factor: float | Float[Tensor, " b"]) -> OrthographicCamera:
         """The camera of an image enlarged about its centre, which shows an object `factor` times as large.
 
@@ -157,6 +165,13 @@ def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"],
     forward = -torch.stack([cos_e * sin_a, sin_e, -cos_e * cos_a], -1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
     return torch.cat([rotation, torch.stack([zero, zero, zero + distance], -1)[..., None]], -1)
+
+
+def _mirrored(world_to_camera: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """x turned about in the world, the camera and the picture: the rotation stays one, and the lens is that of the mirror."""
+    turn = world_to_camera.new_tensor([-1.0, 1.0, 1.0])
+    world_to_camera = turn[:, None] * world_to_camera * torch.cat([turn, turn.new_ones(1)])
+    return world_to_camera, turn[:, None] * intrinsics * turn
 
 
 def _to_camera(world_to_camera: Tensor, points: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ class FieldConfig:
         frequency_scale: factor on its frequencies (the released code has pi).
         skip: every layer after the first sees the encoded point again.
         backbone: `fused`, with derivatives written by hand, or `ordinary`, which autograd differentiates: the same values.
+        symmetric: f and g at (x, y, z) are those at (|x|, y, z): the object is its own mirror image in the plane x = 0.
+        color_scale: factor on the colour head's output before the tanh; a small one keeps fast training from saturating it.
 
     Raises:
-        ValueError: another `backbone`.
+        ValueError: another `backbone`, or a `color_scale` that is not positive.
     """
 
     width: int = 128
@@ -51,10 +53,14 @@ class FieldConfig:
     frequency_scale: float = 1.0
     skip: bool = True
     backbone: str = "fused"
+    symmetric: bool = False
+    color_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.backbone not in ("fused", "ordinary"):
             raise ValueError(f"Expected field.backbone=fused|ordinary, got {self.backbone}.")
+        if not self.color_scale > 0:
+            raise ValueError(f"Expected field.color_scale above 0, got {self.color_scale}.")
 
     @property
     def encoding_width(self) -> int:
@@ -97,13 +103,14 @@ class Field:
 
     def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
         """g, RGB in [-1, 1], from the backbone feature of a point."""
-        return torch.tanh(self.color_head(feature))
+        return torch.tanh(self.config.color_scale * self.color_head(feature))
 
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """grad f in closed form: a function of the weights like any other, so that its loss needs no double backward."""
         encoding = self._encode(points)
         encoding_grad = self._functions.backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
-        return encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
+        gradient = encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
+        return self._folded(gradient, points) if self.config.symmetric else gradient
 
     def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
         """The zero level set of the only object as a closed mesh, see `sdfsrn.models.shape.Shape`."""
@@ -128,8 +135,15 @@ class Field:
         field.grid = self.grid
         return field
 
+    @staticmethod
+    def _folded(vector: Float[Tensor, "b n 3"], points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """Vectors with x turned about where the point's x is negative: points themselves, or gradients there."""
+        sign = torch.where(points[..., :1] < 0, -1.0, 1.0)
+        return torch.cat([sign * vector[..., :1], vector[..., 1:]], -1)
+
     def _encode(self, points: Tensor) -> Tensor:
         """Encoded points with a last channel of ones, as the backbone takes them."""
+        points = self._folded(points, points) if self.config.symmetric else points
         return positional_encoding(points, self.config.num_frequencies, self.config.frequency_scale, homogeneous=True)
 
 

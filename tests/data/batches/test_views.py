@@ -220,6 +220,26 @@ def test_scale_jitter_is_uniform_and_stays_with_what_can_be_used() -> None:
         BatchSettings(scale_jitter=1.0)
 
 
+@CAMERAS
+def test_half_of_the_pictures_come_mirrored_and_the_bound_holds_for_the_mirrored_scene(kind: type) -> None:
+    settings = BatchSettings(num_rays=100, mirror=True)
+    source = Memory([random_picture(kind) for _ in range(8)])
+    keys = [SampleKey(i % 8, i) for i in range(64)]
+    views, plain = (PictureDataset(source, s).views(keys) for s in (settings, BatchSettings(num_rays=100)))
+    mirrored = (views.image != plain.image).flatten(1).any(1)
+    assert 16 < mirrored.sum() < 48
+    assert torch.equal(views.image[mirrored], plain.image[mirrored].flip(-1))
+    for ours, theirs in zip(views[:7], plain[:7], strict=True):
+        for a, b in zip(tree_leaves(ours), tree_leaves(theirs), strict=True):
+            assert torch.equal(a[~mirrored], b[~mirrored])
+    depth = 0.3 + 4 * torch.rand(64, 100, 20)
+    turn = torch.where(mirrored[:, None, None], torch.tensor([-1.0, 1.0, 1.0]), 1.0)
+    true = scene((views.camera.rays(views.uv).at(depth).flatten(1, 2) * turn).view(64, 100, 20, 3))
+    bound = views.camera.lower_bound(depth, views.uv, views.distance)
+    assert (bound <= true.abs() + 1e-5)[~views.inside].all()
+    assert (bound > 0)[~views.inside & (views.distance > 0)].all()
+
+
 def test_a_picture_that_zoom_would_spoil_stays_as_it_is() -> None:
     source = Blobs(PerspectiveCamera, 1)
     source.pictures[0] = source.pictures[0]._replace(alpha=np.pad(np.ones((22, 30), np.float32), 1))

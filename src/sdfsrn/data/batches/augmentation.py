@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 HUE = 3  # its number among the four changes of colours; 0, 1 and 2 are brightness, contrast and saturation
@@ -19,6 +19,7 @@ class AugmentationParams(NamedTuple):
     zoom: Float[Tensor, " b"]  # factor, 1 without scale jitter
     factors: Float[Tensor, "b 4"]  # of `jitter_colors`
     order: Int[Tensor, "b 4"]  # of `jitter_colors`
+    mirrored: Bool[Tensor, " b"]  # the picture is seen in a mirror
 
     def uniform(self) -> Float[Tensor, "b r"]:
         """`offsets` in [0, 1)."""

@@ -38,6 +38,7 @@ class Loading(TypedDict, total=False):
     memmap_dir: str | None
     on_device: bool
     boundary_fraction: float
+    mirror: bool
 
 
 class ViewsDataModule(pl.LightningDataModule, abc.ABC):
@@ -58,6 +59,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         memmap_dir: folder for the preloaded pictures: in a file there they take no memory, and are decoded once for all runs.
         on_device: keep preloaded training pictures on the trainer's device; false has the loader deliver them.
         boundary_fraction: share of the rays that is drawn near the outline, see `ray_density`.
+        mirror: show half of the training pictures in a mirror, see `BatchSettings`.
     """
 
     crop: float | None = None  # see `Preprocessing`
@@ -76,6 +78,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         memmap_dir: str | None = None,
         on_device: bool = True,
         boundary_fraction: float = 0.0,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_rays < 1:
@@ -83,7 +86,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         if memmap_dir is not None and not preload:
             raise ValueError("Expected data.preload=true with data.memmap_dir, since that is where pictures are preloaded to.")
         self.batch_size = batch_size
-        self.settings = BatchSettings(num_rays, boundary_fraction, background, jitter, scale_jitter)
+        self.settings = BatchSettings(num_rays, boundary_fraction, background, jitter, scale_jitter, mirror)
         self.num_workers = num_workers
         self.preload = preload
         self.memmap_dir = None if memmap_dir is None else pathlib.Path(memmap_dir)

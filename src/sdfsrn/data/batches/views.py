@@ -27,6 +27,8 @@ class BatchSettings:
         background: colour behind the object, in [-1, 1].
         jitter: change colours at random, see `jitter_colors`.
         scale_jitter: enlarge pictures by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2, arXiv:2010.10505.
+        mirror: show half of the pictures in a mirror, each with the camera that sees it: right where objects are their own mirror
+            images in the world's plane x = 0.
 
     Raises:
         ValueError: a share or a scale that is out of range.
@@ -37,6 +39,7 @@ class BatchSettings:
     background: float = 1.0
     jitter: bool = False
     scale_jitter: float = 0.0
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.boundary_fraction < 1:
@@ -51,14 +54,15 @@ class BatchSettings:
         samples = [self._draw_sample(self.num_rays, random) for random in generators]
         return AugmentationParams(*(torch.stack(numbers) for numbers in zip(*samples, strict=True)))
 
-    def _draw_sample(self, num_rays: int, random: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _draw_sample(self, num_rays: int, random: torch.Generator | None) -> tuple[Tensor, ...]:
         zoom = 1 + self.scale_jitter * (2 * torch.rand((), generator=random) - 1) if self.scale_jitter else torch.ones(())
         factors, order = torch.zeros(4), torch.arange(4)
         if self.jitter:
             factors = torch.empty(4).uniform_(-1, 1, generator=random)
             order = torch.randperm(4, generator=random)
         offsets = torch.randint(2**31 - 1, (num_rays,), generator=random, dtype=torch.int32)
-        return offsets, zoom, factors, order
+        mirrored = torch.rand((), generator=random) < 0.5 if self.mirror else torch.zeros((), dtype=torch.bool)
+        return offsets, zoom, factors, order, mirrored
 
 
 def make_views(pictures: Pictures, params: AugmentationParams | None, settings: BatchSettings) -> Views:
@@ -78,6 +82,8 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
     layers, camera = pictures.rgba.movedim(-1, 1) / 255, pictures.camera.map(Tensor.float)
     if params is not None and settings.scale_jitter:
         layers, camera = _zoomed(layers, camera, params.zoom)
+    if params is not None and settings.mirror:
+        layers, camera = _mirrored(layers, camera, params.mirrored)
     color, alpha = layers[:, :3], layers[:, 3:]
     if params is not None and settings.jitter:
         color = jitter_colors(color, params.factors.float(), params.order)
@@ -136,6 +142,12 @@ def _drawn(density: Tensor, params: AugmentationParams | None) -> Tensor:
     if params.offsets.shape[1] > count:
         raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {params.offsets.shape[1]}.")
     return draw_pixels(density, params.uniform())
+
+
+def _mirrored(layers: Tensor, camera: Camera, chosen: Tensor) -> tuple[Tensor, Camera]:
+    """Layers and cameras of the chosen pictures seen in a mirror."""
+    matrices = (torch.where(chosen[:, None, None], *pair) for pair in zip(camera.mirrored(), camera, strict=True))
+    return torch.where(chosen[:, None, None, None], layers.flip(-1), layers), type(camera)(*matrices)
 
 
 def _zoomed(layers: Tensor, camera: Camera, factor: Tensor) -> tuple[Tensor, Camera]:
