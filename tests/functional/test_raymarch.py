@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sdfsrn.functional.raymarch import bisect, implicit_depth
+from sdfsrn.functional.raymarch import bisect, implicit_depth, secant
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10, 30])
@@ -35,6 +35,38 @@ def test_bisection_records_no_gradient() -> None:
     radius = torch.tensor(0.5, requires_grad=True)
     t = bisect(lambda z: z - radius, torch.ones(1, 1), torch.zeros(1, 1), 1 - radius[None, None], 5)
     assert not t.requires_grad
+
+
+def test_secants_close_in_on_a_root() -> None:
+    root = 0.1 + 0.8 * torch.rand(3, 400, dtype=torch.double)
+    near, far = torch.rand_like(root), 2 + torch.rand_like(root)
+
+    def sdf(z: torch.Tensor) -> torch.Tensor:
+        t = (z - near) / (far - near)
+        return torch.sin(root - t) + (root - t) ** 3
+
+    errors = []
+    for steps in (0, 3, 8, 20):
+        found = secant(sdf, near, far, sdf(near), sdf(far), steps)
+        errors.append(((found - near) / (far - near) - root).abs().max().item())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[1] < 0.06
+    assert errors[-1] < 1e-6
+    assert not secant(sdf, near, far, sdf(near).requires_grad_(), sdf(far), 2).requires_grad
+
+
+def test_a_line_is_solved_at_once() -> None:
+    near, far = torch.zeros(1, 5), torch.ones(1, 5)
+    root = torch.linspace(0.1, 0.9, 5)[None]
+    found = secant(lambda z: 2 * (root - z), near, far, 2 * root, 2 * (root - far), 0)
+    torch.testing.assert_close(found, root)
+
+
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (0.2, 0.5), (-0.3, -0.1), (0.0, 0.0)])
+def test_secants_stay_between_the_ends_without_a_crossing(ends: tuple[float, float]) -> None:
+    near, far = torch.zeros(1, 1), torch.ones(1, 1)
+    found = secant(lambda z: ends[0] + z * (ends[1] - ends[0]), near, far, near + ends[0], near + ends[1], 5)
+    assert 0 <= found.item() <= 1
 
 
 def sphere_depth(radius: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:

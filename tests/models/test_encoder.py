@@ -6,8 +6,9 @@ import urllib.error
 import pytest
 import torch
 import torchvision
+from torch.utils.flop_counter import FlopCounterMode
 
-from sdfsrn.models.encoder import ResNetEncoder
+from sdfsrn.models.encoder import ConvEncoder, ResNetEncoder
 
 
 def one_line(error: BaseException) -> str:
@@ -17,9 +18,22 @@ def one_line(error: BaseException) -> str:
 
 
 def test_latent_codes_of_any_image_size() -> None:
-    encoder = ResNetEncoder(latent_dim=7, weights=None).eval()
-    for size in (32, 64, 100):
-        assert encoder(torch.rand(2, 3, size, size) * 2 - 1).shape == (2, 7)
+    for encoder in (ResNetEncoder(latent_dim=7, weights=None).eval(), ConvEncoder(latent_dim=7).eval()):
+        for size in (32, 64, 100):
+            assert encoder(torch.rand(2, 3, size, size) * 2 - 1).shape == (2, 7)
+
+
+def test_the_small_encoder_is_a_tenth_of_the_large_one_and_tells_pictures_apart() -> None:
+    counts = []
+    for encoder in (ConvEncoder(128), ResNetEncoder(128, weights=None)):
+        with FlopCounterMode(display=False) as counter:
+            encoder.eval()(torch.zeros(1, 3, 64, 64))
+        counts.append(counter.get_total_flops())
+    assert 5 * counts[0] < counts[1]
+    latent = ConvEncoder(8).eval()(torch.rand(4, 3, 64, 64))
+    assert torch.pdist(latent).min() > 1e-4
+    with pytest.raises(ValueError, match=r"Expected encoder\.widths of at least 1"):
+        ConvEncoder(8, widths=[])
 
 
 def test_normalization_is_imagenets() -> None:

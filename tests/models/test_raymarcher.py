@@ -6,7 +6,7 @@ import torch
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, Rays, look_at_origin
 from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
-from sdfsrn.models.raymarcher import LSTMRayMarcher, SphereTracer
+from sdfsrn.models.raymarcher import DenseRayMarcher, LSTMRayMarcher, SphereTracer
 
 CAMERAS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])
 DOUBLE = {"dtype": torch.double}
@@ -117,6 +117,54 @@ def test_sphere_tracing_has_the_true_derivative_of_the_depth(kind: type) -> None
     assert ours.item() == pytest.approx(difference.item(), rel=1e-5)
     constant = SphereTracer(start=1.0, implicit_gradient=False)(Ball(radius), rays)
     assert not constant.depth.requires_grad
+
+
+@CAMERAS
+@pytest.mark.parametrize("training", [False, True])
+def test_dense_marching_finds_a_ball_and_where_every_ray_is_deepest(kind: type, training: bool) -> None:
+    rays, nearest = view(kind)
+    field = Ball(torch.tensor(0.5, **DOUBLE))
+    marcher = DenseRayMarcher(1.0, 4.0, num_samples=300, num_test_samples=300, num_secants=12).train(training)
+    march, on = marcher(field, rays), nearest < 0.45
+    assert march.hit[on].all()
+    assert not march.hit[nearest > 0.5].any()
+    torch.testing.assert_close(march.depth[on], ball_depth(rays, 0.5)[on], rtol=0, atol=1e-7)
+    near, least = march.visited_sdf.unbind(-1)
+    torch.testing.assert_close(least, nearest - 0.5, rtol=0, atol=1e-3)
+    assert torch.equal(march.hit, (near > 0) & (least < 0))
+    assert (march.visited_depth.diff(dim=-1) >= 0).all()
+    assert (march.depth >= march.visited_depth[..., 0])[march.hit].all()
+    assert (march.depth <= march.visited_depth[..., 1])[march.hit].all()
+    visited = field.sdf(rays.at(march.visited_depth).flatten(1, 2)).view_as(march.visited_sdf)
+    torch.testing.assert_close(visited, march.visited_sdf)
+    torch.testing.assert_close(march.color[on], torch.tanh(rays.at(march.depth)[on]))
+
+
+@CAMERAS
+def test_dense_marching_has_the_true_derivative_of_the_depth(kind: type) -> None:
+    rays, nearest = view(kind)
+    on, radius = nearest < 0.45, torch.tensor(0.5, **DOUBLE, requires_grad=True)
+    marcher = DenseRayMarcher(1.0, 4.0, num_samples=64, num_secants=30)
+    (ours,) = torch.autograd.grad(marcher(Ball(radius), rays).depth[on].sum(), radius)
+    h = 1e-6
+    difference = (ball_depth(rays, 0.5 + h) - ball_depth(rays, 0.5 - h))[on].sum() / (2 * h)
+    assert ours.item() == pytest.approx(difference.item(), rel=1e-4)
+    constant = DenseRayMarcher(1.0, 4.0, implicit_gradient=False)(Ball(radius), rays)
+    assert not constant.depth.requires_grad
+
+
+def test_dense_samples_are_one_in_each_part_of_the_range() -> None:
+    like, marcher = torch.zeros(2, 50), DenseRayMarcher(1.0, 3.0, num_samples=8, num_test_samples=4)
+    depths = marcher._samples(like)
+    assert torch.equal(((depths - 1) / 2 * 8).long(), torch.arange(8).expand(2, 50, 8))
+    assert depths.std(0).min() > 0
+    assert marcher.eval()._samples(like)[1, 7].tolist() == [1.25, 1.75, 2.25, 2.75]
+
+
+@pytest.mark.parametrize("options", [{"end": 1.0}, {"start": -1.0}, {"num_samples": 1}, {"num_test_samples": 0}])
+def test_dense_marching_needs_a_range(options: dict) -> None:
+    with pytest.raises(ValueError, match="Expected 0 <= start < end and at least two samples"):
+        DenseRayMarcher(**{"start": 1.0, "end": 3.0, **options})
 
 
 def lstm_setup(implicit: bool) -> tuple[list[torch.Tensor], LSTMRayMarcher, Rays, FieldConfig]:

@@ -1,9 +1,20 @@
 """The learned parts: encoder, hypernetwork with its field, ray marchers."""
 
-from sdfsrn.models.encoder import ResNetEncoder
+from sdfsrn.models.encoder import ConvEncoder, ResNetEncoder
 from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.models.hypernetwork import Hypernetwork
-from sdfsrn.models.raymarcher import LSTMRayMarcher, SphereTracer
+from sdfsrn.models.raymarcher import DenseRayMarcher, LSTMRayMarcher, SphereTracer
 from sdfsrn.models.shape import Shape
 
-__all__ = ["Field", "FieldConfig", "Hypernetwork", "LSTMRayMarcher", "Linear", "ResNetEncoder", "Shape", "SphereTracer"]
+__all__ = [
+    "ConvEncoder",
+    "DenseRayMarcher",
+    "Field",
+    "FieldConfig",
+    "Hypernetwork",
+    "LSTMRayMarcher",
+    "Linear",
+    "ResNetEncoder",
+    "Shape",
+    "SphereTracer",
+]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import urllib.error
+from collections.abc import Sequence
 
 import torch
 import torchvision
@@ -48,6 +50,37 @@ class ResNetEncoder(nn.Module):
         """Latent codes of images with colours in [-1, 1]."""
         latent: Tensor = self.network((image - self.mean) / self.std)
         return latent
+
+
+class ConvEncoder(nn.Module):
+    """Strided convolutions with batch norm, averaged over the picture: a small encoder for small pictures, without weights to load.
+
+    Of pictures of 64 x 64 it takes a tenth of the operations of ResNet-18, so that a CPU sees more pictures in the same time.
+
+    Args:
+        latent_dim: channels of the latent code.
+        widths: channels of the convolutions, each of which halves the picture's size.
+    """
+
+    def __init__(self, latent_dim: int, widths: Sequence[int] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        if not widths or min(widths) < 1:
+            raise ValueError(f"Expected encoder.widths of at least 1, got {list(widths)}.")
+        self.latent_dim, self.widths = latent_dim, tuple(widths)
+        blocks = [_convolution(*channels) for channels in itertools.pairwise((3, *self.widths))]
+        self.network = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(self.widths[-1], latent_dim))
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
+        """Latent codes of images with colours in [-1, 1]."""
+        latent: Tensor = self.network(image)
+        return latent
+
+
+def _convolution(k_in: int, k_out: int) -> nn.Module:
+    size = 5 if k_in == 3 else 3
+    return nn.Sequential(
+        nn.Conv2d(k_in, k_out, size, stride=2, padding=size // 2, bias=False), nn.BatchNorm2d(k_out), nn.ReLU()
+    )
 
 
 def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:

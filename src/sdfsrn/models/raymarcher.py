@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sdfsrn.functional.camera import Rays
-from sdfsrn.functional.raymarch import bisect, implicit_depth
+from sdfsrn.functional.raymarch import bisect, implicit_depth, secant
 from sdfsrn.models.field import Field
 from sdfsrn.structures import March
 
@@ -109,6 +109,83 @@ class SphereTracer(nn.Module):
             depths.append(depth)
         depths.append(depth + sdf.clamp(min=0) / length + self.overshoot)
         return torch.stack(depths, -1)
+
+
+class DenseRayMarcher(nn.Module):
+    """Looks at all depths at once; nothing is learned, and nothing but the rays' own range of depths bounds where surfaces are.
+
+    f is evaluated without gradient at one random depth in each of `num_samples` equal parts of the range. Between the first
+    sample inside the shape and the one before it, the secant method finds z*, to which implicit differentiation gives its true
+    derivative, so that colours move surfaces. Gradients are taken at two visited points of a ray:
+
+    - the sample before the first one inside;
+    - the sample where f is least, which is what has to be negative inside a silhouette and positive outside of it. A first
+      sample inside would do harm in its place: it often lies just below the surface, which the margin of eq. (7) then
+      pulls towards the camera, a little in each step.
+
+    A ray without a sample inside has its surface's colour taken where f is least.
+
+    Args:
+        start, end: range of depths.
+        num_samples: in training.
+        num_test_samples: in evaluation, in the middles of the parts.
+        num_secants: iterations of the secant method.
+        implicit_gradient: give z* its true derivative; otherwise it is a constant.
+
+    Raises:
+        ValueError: an impossible range, or no samples.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        num_samples: int = 16,
+        num_test_samples: int = 64,
+        num_secants: int = 3,
+        implicit_gradient: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 <= start < end or min(num_samples, num_test_samples) < 2:
+            got = f"{start=}, {end=}, {num_samples=}, {num_test_samples=}"
+            raise ValueError(f"Expected 0 <= start < end and at least two samples a ray, got {got}.")
+        self.start, self.end = start, end
+        self.num_samples, self.num_test_samples = num_samples, num_test_samples
+        self.num_secants, self.implicit_gradient = num_secants, implicit_gradient
+
+    def forward(self, field: Field, rays: Rays) -> March:
+        """March all rays of all objects."""
+        frozen = field.detach()
+        depths, depth, hit = self._search(frozen, rays)
+        points = torch.cat([depths, depth[..., None]], -1)
+        sdfs, features = field(rays.at(points).flatten(1, 2))
+        sdfs, feature = sdfs.view_as(points), features.unflatten(1, points.shape[1:])[..., -1, :]
+        if self.implicit_gradient and torch.is_grad_enabled():
+            with torch.no_grad():
+                slope = (frozen.gradient(rays.at(depth)) * rays.direction).sum(-1)
+            depth = implicit_depth(depth, sdfs[..., -1], slope, hit)
+            _, feature = field(rays.at(depth))
+        return March(depths, sdfs[..., :-1], depth, feature, field.color(feature), hit)
+
+    @torch.no_grad()
+    def _search(self, field: Field, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
+        """The two visited depths (b, r, 2), z*, and which rays have a surface."""
+        depths = self._samples(rays.direction[..., 0])
+        sdfs = field.sdf(rays.at(depths).flatten(1, 2)).view_as(depths)
+        inside, least = sdfs < 0, sdfs.argmin(-1, keepdim=True)
+        first = torch.where(inside.any(-1, keepdim=True), inside.to(sdfs.dtype).argmax(-1, keepdim=True), least)
+        before = (first - 1).clamp(min=0)
+        (near, far), (near_sdf, far_sdf) = ((x.gather(-1, before)[..., 0], x.gather(-1, first)[..., 0]) for x in (depths, sdfs))
+        hit = (near_sdf > 0) & (far_sdf < 0)
+        found = secant(lambda z: field.sdf(rays.at(z)), near, far, near_sdf, far_sdf, self.num_secants)
+        return depths.gather(-1, torch.cat([before, least], -1)), torch.where(hit, found, far), hit
+
+    def _samples(self, like: Tensor) -> Tensor:
+        """Depths (b, r, n), rising."""
+        count = self.num_samples if self.training else self.num_test_samples
+        place = torch.rand(*like.shape, count, dtype=like.dtype, device=like.device) if self.training else 0.5
+        part = (torch.arange(count, dtype=like.dtype, device=like.device) + place) / count
+        return (self.start + (self.end - self.start) * part).expand(*like.shape, count)
 
 
 def _surface(
