@@ -29,6 +29,11 @@ SETTINGS = {
         FieldConfig(width=8, depth=3, num_frequencies=5, frequency_scale=torch.pi),
         (1.0, 1.0, 1.0, 0.1, 0.01),
     ),
+    "symmetric": (
+        PerspectiveCamera,
+        FieldConfig(width=8, depth=2, num_frequencies=2, symmetric=True, color_scale=0.3),
+        (1.0,) * 5,
+    ),
     "no skip": (OrthographicCamera, FieldConfig(width=8, depth=2, num_frequencies=0, skip=False), (1.0,) * 5),
 }
 

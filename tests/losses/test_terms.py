@@ -68,6 +68,13 @@ def test_color_term_counts_every_ray(batch: Batch) -> None:
     torch.testing.assert_close(ColorLoss()(*batch), expected)
 
 
+def test_color_term_of_the_foreground_counts_the_silhouette_alone(batch: Batch) -> None:
+    _, rendering, views = batch
+    weight = views.inverse_density * views.inside
+    expected = ((rendering.color - views.color).square().mean(-1) * weight).sum() / weight.sum()
+    torch.testing.assert_close(ColorLoss(foreground=True)(*batch), expected)
+
+
 def test_some_rays_are_some_of_all_that_is_known_of_rays(batch: Batch) -> None:
     _, _, views = batch
     rays = torch.tensor([7, 0, 7])

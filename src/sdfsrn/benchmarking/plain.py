@@ -44,7 +44,7 @@ class PlainField(Field):
 
     def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
         """g, RGB in [-1, 1]."""
-        return torch.tanh(_linear(self.color_head, feature))
+        return torch.tanh(self.config.color_scale * _linear(self.color_head, feature))
 
     @torch.enable_grad()
     def gradient(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
@@ -53,6 +53,8 @@ class PlainField(Field):
         return torch.autograd.grad(self.sdf(points).sum(), points, create_graph=True)[0]
 
     def _spectrum(self, points: Tensor) -> Tensor:
+        if self.config.symmetric:
+            points = torch.cat([points[..., :1].abs(), points[..., 1:]], -1)
         waves = [points]
         for k in range(self.config.num_frequencies):
             phase = self.config.frequency_scale * 2.0**k * points

@@ -73,11 +73,21 @@ class RayFreeLoss(nn.Module):
 
 
 class ColorLoss(nn.Module):
-    """L_RGB, eq. (8), over all rays; the background has its colour too."""
+    """L_RGB, eq. (8), over all rays; the background has its colour too.
+
+    Args:
+        foreground: only over the rays of the silhouette, so that no colour stands in for a surface that is missing, and g need
+            not be white around objects.
+    """
+
+    def __init__(self, foreground: bool = False) -> None:
+        super().__init__()
+        self.foreground = foreground
 
     def forward(self, shape: object, rendering: Rendering, views: Views) -> Float[Tensor, ""]:
         """The mean over the batch."""
-        return losses.color_loss(rendering.color, views.color, views.ray_weight(importance=False))
+        weight = views.ray_weight(importance=False)
+        return losses.color_loss(rendering.color, views.color, weight * views.inside if self.foreground else weight)
 
 
 class EikonalLoss(nn.Module):
