@@ -23,7 +23,7 @@ def test_latent_codes_of_any_image_size() -> None:
             assert encoder(torch.rand(2, 3, size, size) * 2 - 1).shape == (2, 7)
 
 
-def test_the_small_encoder_is_a_tenth_of_the_large_one_and_tells_pictures_apart() -> None:
+def test_the_small_encoder_is_less_than_a_fifth_of_the_large_one_and_tells_pictures_apart() -> None:
     counts = []
     for encoder in (ConvEncoder(128), ResNetEncoder(128, weights=None)):
         with FlopCounterMode(display=False) as counter:

@@ -27,7 +27,7 @@ class BatchSettings:
         background: colour behind the object, in [-1, 1].
         jitter: change colours at random, see `jitter_colors`.
         scale_jitter: enlarge pictures by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2, arXiv:2010.10505.
-        mirror: show half of the pictures in a mirror, each with the camera that sees it: right where objects are their own mirror
+        mirror: show half of the pictures in a mirror, each with the camera that sees it; for objects that are their own mirror
             images in the world's plane x = 0.
 
     Raises:
