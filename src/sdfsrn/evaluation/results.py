@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.source import Source, evenly_spaced, short_name
-from sdfsrn.evaluation.measuring import TrueShape, measure, read_truth
+from sdfsrn.evaluation.measuring import TrueShape, color_error, measure, read_truth
 from sdfsrn.evaluation.previews import draw
-from sdfsrn.evaluation.references import OBJECTS, Reference
+from sdfsrn.evaluation.references import OBJECTS, Reference, reference_rows
 from sdfsrn.evaluation.summary import Row
 from sdfsrn.functional.camera import Camera
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models import Shape
-from sdfsrn.structures import Views
+from sdfsrn.structures import Rendering, Views
 from sdfsrn.system import ShapeModel
 
 
@@ -62,6 +62,14 @@ class Result(NamedTuple):
     reconstruction: Reconstruction | None  # None if the object could not be read
 
 
+class _Object(NamedTuple):
+    """A picture with all its pixels, and the ground truth of its object."""
+
+    row: Row  # without measures
+    views: Views
+    truth: TrueShape
+
+
 def results(
     model: ShapeModel,
     source: Source,
@@ -73,17 +81,35 @@ def results(
 
     An object that cannot be read or reconstructed gives a row with the reason.
     """
-    if isinstance(source, PreloadedSource):
-        source = source.source  # reads pictures one by one, so that a broken one does not stop the others
+    source = _read_one_by_one(source)
     count = object_count(source, options)
     compared = set(evenly_spaced(count, OBJECTS))
     for index in range(count):
         yield _result(model, source, index, protocol, references if index in compared else {}, options.refine)
 
 
+def measured_rows(model: ShapeModel, source: Source, indices: Iterable[int], protocol: EvaluationProtocol) -> Iterator[Row]:
+    """Reconstruct and measure some pictures of a split, as `results` does, without references and pictures."""
+    source = _read_one_by_one(source)
+    for index in indices:
+        thing = _read(model, source, index, protocol)
+        if isinstance(thing, Row):
+            yield thing
+            continue
+        with torch.no_grad():
+            shape = model(thing.views.image)
+            rendering = model.render(shape, thing.views)
+        yield _measured(thing, shape, rendering, protocol)[0]
+
+
 def object_count(source: Source, options: EvaluationOptions) -> int:
     """Number of objects to evaluate."""
     return min(len(source), options.limit or len(source))
+
+
+def _read_one_by_one(source: Source) -> Source:
+    """The source itself, not its preloaded pictures, so that a broken picture does not stop the others."""
+    return source.source if isinstance(source, PreloadedSource) else source
 
 
 def _result(
@@ -94,32 +120,43 @@ def _result(
     references: Mapping[str, Reference],
     refine: Callable[[ShapeModel, Views], Shape] | None,
 ) -> Result:
-    name = short_name(source.names[index])
-    try:
-        views = model.preprocessing.views(source, [index], model.device)
-        truth = read_truth(source, index, protocol)
-    except ValueError as error:
-        unreadable = Row(index, name, f"unreadable: {error}", {})
-        return Result(unreadable, unreadable, {}, None)
+    thing = _read(model, source, index, protocol)
+    if isinstance(thing, Row):
+        return Result(thing, thing, {}, None)
+    views, truth = thing.views, thing.truth
     with torch.no_grad():
         initial = model(views.image)
     shape = initial if refine is None else refine(model, views)
-    row, mesh = _measured(Row(index, name), shape, truth, protocol)
-    before = row if refine is None else _measured(Row(index, name), initial, truth, protocol)[0]
-    scores = {key: Row(index, name, *measure(item.predict(truth), truth, protocol)) for key, item in references.items()}
     with torch.no_grad():
-        (pictures,) = draw(model.render(shape, views), views, [mesh])
+        rendering = model.render(shape, views)
+        first = rendering if refine is None else model.render(initial, views)
+    row, mesh = _measured(thing, shape, rendering, protocol)
+    before = row if refine is None else _measured(thing, initial, first, protocol)[0]
+    (pictures,) = draw(rendering, views, [mesh])
     camera = views.camera.map(lambda matrix: matrix[0])
+    scores = reference_rows(references, thing.row, truth, protocol)
     return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))
 
 
-def _measured(row: Row, shape: Shape, truth: TrueShape, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
+def _read(model: ShapeModel, source: Source, index: int, protocol: EvaluationProtocol) -> _Object | Row:
+    """An object of a split, or a row that says why it is unreadable."""
+    row = Row(index, short_name(source.names[index]))
+    try:
+        views = model.preprocessing.views(source, [index], model.device)
+        return _Object(row, views, read_truth(source, index, protocol))
+    except ValueError as error:
+        return row._replace(status=f"unreadable: {error}")
+
+
+def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
     """The row filled in, and the mesh, without faces if the reconstruction failed."""
     try:
         mesh = shape.mesh(protocol.grid)
     except ValueError as error:  # not finite
-        return row._replace(status=f"failure: {error}"), trimesh.Trimesh()
-    status, values = measure(mesh, truth, protocol)
+        return thing.row._replace(status=f"failure: {error}"), trimesh.Trimesh()
+    status, values = measure(mesh, thing.truth, protocol)
     if status.startswith("failure"):
         mesh = trimesh.Trimesh()
-    return row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh
+    else:
+        values = values | {"color_error": color_error(rendering, thing.views)}
+    return thing.row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh
