@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,10 +63,10 @@ class Result(NamedTuple):
 
 
 class _Object(NamedTuple):
-    """A picture with all its pixels, and the ground truth of its object."""
+    """What an object is measured with."""
 
     row: Row  # without measures
-    views: Views
+    views: Views  # all pixels of its picture
     truth: TrueShape
 
 
@@ -81,35 +81,35 @@ def results(
 
     An object that cannot be read or reconstructed gives a row with the reason.
     """
-    source = _read_one_by_one(source)
+    if isinstance(source, PreloadedSource):
+        source = source.source  # reads pictures one by one, so that a broken one does not stop the others
     count = object_count(source, options)
     compared = set(evenly_spaced(count, OBJECTS))
     for index in range(count):
         yield _result(model, source, index, protocol, references if index in compared else {}, options.refine)
 
 
-def measured_rows(model: ShapeModel, source: Source, indices: Iterable[int], protocol: EvaluationProtocol) -> Iterator[Row]:
-    """Reconstruct and measure some pictures of a split, as `results` does, without references and pictures."""
-    source = _read_one_by_one(source)
-    for index in indices:
-        thing = _read(model, source, index, protocol)
-        if isinstance(thing, Row):
-            yield thing
-            continue
-        with torch.no_grad():
-            shape = model(thing.views.image)
-            rendering = model.render(shape, thing.views)
-        yield _measured(thing, shape, rendering, protocol)[0]
+@torch.no_grad()
+def measured_rows(
+    model: ShapeModel, source: Source, truths: Mapping[int, TrueShape], protocol: EvaluationProtocol
+) -> list[Row]:
+    """Reconstruct and measure some pictures of a split, whose ground truth is given by index; nothing is drawn.
+
+    Raises:
+        ValueError: a picture that cannot be used.
+    """
+    rows = []
+    for index, truth in truths.items():
+        views = model.preprocessing.views(source, [index], model.device)
+        shape = model(views.image)
+        thing = _Object(Row(index, short_name(source.names[index])), views, truth)
+        rows.append(_measured(thing, shape, model.render(shape, views), protocol)[0])
+    return rows
 
 
 def object_count(source: Source, options: EvaluationOptions) -> int:
     """Number of objects to evaluate."""
     return min(len(source), options.limit or len(source))
-
-
-def _read_one_by_one(source: Source) -> Source:
-    """The source itself, not its preloaded pictures, so that a broken picture does not stop the others."""
-    return source.source if isinstance(source, PreloadedSource) else source
 
 
 def _result(
@@ -120,10 +120,14 @@ def _result(
     references: Mapping[str, Reference],
     refine: Callable[[ShapeModel, Views], Shape] | None,
 ) -> Result:
-    thing = _read(model, source, index, protocol)
-    if isinstance(thing, Row):
-        return Result(thing, thing, {}, None)
-    views, truth = thing.views, thing.truth
+    row = Row(index, short_name(source.names[index]))
+    try:
+        views = model.preprocessing.views(source, [index], model.device)
+        truth = read_truth(source, index, protocol)
+    except ValueError as error:
+        unreadable = row._replace(status=f"unreadable: {error}")
+        return Result(unreadable, unreadable, {}, None)
+    thing = _Object(row, views, truth)
     with torch.no_grad():
         initial = model(views.image)
     shape = initial if refine is None else refine(model, views)
@@ -136,16 +140,6 @@ def _result(
     camera = views.camera.map(lambda matrix: matrix[0])
     scores = reference_rows(references, thing.row, truth, protocol)
     return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))
-
-
-def _read(model: ShapeModel, source: Source, index: int, protocol: EvaluationProtocol) -> _Object | Row:
-    """An object of a split, or a row that says why it is unreadable."""
-    row = Row(index, short_name(source.names[index]))
-    try:
-        views = model.preprocessing.views(source, [index], model.device)
-        return _Object(row, views, read_truth(source, index, protocol))
-    except ValueError as error:
-        return row._replace(status=f"unreadable: {error}")
 
 
 def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
