@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import sdfsrn
 from sdfsrn.benchmark import _PARTS as BENCHMARK_PARTS
+from sdfsrn.benchmarking.configurations import combined
 from sdfsrn.benchmarking.workloads import VARIANTS
 from sdfsrn.data import Preprocessing
 from sdfsrn.runtime.configs import config_folder, flatten
@@ -96,6 +97,8 @@ def check_command(name: str, arguments: list[str]) -> None:
         compared = [config.compare] if isinstance(config.compare, str) else config.compare or ()
         assert config.part in BENCHMARK_PARTS
         assert set(compared) <= set(VARIANTS[1:])
+        for further in (config.against or {}).values():
+            composed(name, *combined(overrides(arguments), further))
     if name == "train":
         chosen = any(word.startswith("experiment=") for word in arguments)
         assert chosen or config.data._target_.endswith("SyntheticDataModule"), "train needs experiment= with this data"

@@ -1,4 +1,4 @@
-"""python -m sdfsrn.benchmark [experiment=...] [compare=[ordinary,plain]] [part=step|evaluation|data]: how fast it is here."""
+"""python -m sdfsrn.benchmark [part=step|evaluation|data|learning] [experiment=...]: how fast it is here, how well it learns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
 from sdfsrn.benchmarking import instruments
+from sdfsrn.benchmarking.curves import check_matplotlib, draw_curves
+from sdfsrn.benchmarking.display import show
+from sdfsrn.benchmarking.learning import learn
 from sdfsrn.benchmarking.workloads import VARIANTS, Training, deliveries, evaluations, fitted_object, peak_of_steps, trainings
 from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import pick_device
@@ -48,9 +49,13 @@ def benchmark(config: DictConfig) -> dict[str, Any]:
         torch.set_num_threads(config.threads)
     device = pick_device(config.accelerator)
     result = _machine(device) | _PARTS[config.part](config, (VARIANTS[0], *compared), device)
-    write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
-    _show(result)
+    _write(result, config)
+    show(result)
     return result
+
+
+def _write(result: Mapping[str, Any], config: DictConfig) -> None:
+    write_atomically(pathlib.Path(config.json), json.dumps(result, indent=2).encode())
 
 
 def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
@@ -101,7 +106,15 @@ def _data(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
     return {"part": "data", "pictures_per_second": {name: instruments.summarize(values) for name, values in rates.items()}}
 
 
-_PARTS = {"step": _step, "evaluation": _evaluation, "data": _data}
+def _learning(config: DictConfig, variants: tuple[str, ...], device: torch.device) -> dict[str, Any]:
+    check_matplotlib()
+    machine = _machine(device)
+    result = learn(config, lambda found: _write(machine | found, config))  # so that a crash loses one training only
+    draw_curves(result, pathlib.Path(config.json).with_name("learning.png"))
+    return result
+
+
+_PARTS = {"step": _step, "evaluation": _evaluation, "data": _data, "learning": _learning}
 
 
 def _in_turn(works: Mapping[str, Callable[[], dict[str, float]]], times: int, warm_up: bool = True) -> Samples:
@@ -152,51 +165,6 @@ def _machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"sdfsrn": VERSION, "torch": torch.__version__}
     return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "openmp": spinning(), **versions}
-
-
-def _show(result: Mapping[str, Any]) -> None:
-    console = Console()
-    settings = ", ".join(f"{name}={value}" for name, value in result["openmp"].items()) or "idle threads spin by default"
-    console.print(f"{result['threads']} threads, {settings}")
-    if result["part"] == "data":
-        for name, rate in result["pictures_per_second"].items():
-            console.print(f"{name}: {_spread(rate, 1, 0)} pictures/s")
-        return
-    variants, ratios = result["variants"], result["ratios"]
-    seconds = {name: values["seconds"] for name, values in variants.items()}
-    console.print(_table(f"{result['part']}, {result['device']}: ms", seconds, 1000, 1))
-    if ratios:
-        console.print(_table("times sdfsrn", ratios, 1, 2))
-    for name, values in variants.items():
-        console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
-    for name in ratios if result["part"] == "step" else ():
-        ours, theirs = (variants[variant]["memory"]["peak"] for variant in ("sdfsrn", name))
-        console.print(f"peak memory: {1 - ours / theirs:.0%} lower than {name}")
-
-
-def _table(title: str, summaries: Mapping[str, Mapping[str, Mapping[str, float]]], factor: float, digits: int) -> Table:
-    """One column per variant, one row per part."""
-    table = Table("", *summaries, title=title)
-    for part in next(iter(summaries.values())):
-        table.add_row(part, *(_spread(parts[part], factor, digits) for parts in summaries.values()))
-    return table
-
-
-def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:
-    if top is None:
-        return ", ".join(f"{name} {10 * value:.3f}" for name, value in values["metrics"].items()) + " (x10)"
-    parts = [f"{values['images_per_second']:.2f} images/s", f"peak {values['memory']['peak'] / 2**30:.2f} GiB"]
-    parts += [f"{values['flops'] / 1e9:.1f} GFLOP", f"{values['operations']} operations"]
-    parts += [f"{values['kernels']} kernels"] if "kernels" in values else []
-    for unit, label in (("flops", "FLOP/s"), ("bytes", "B/s")):
-        reached, limit = values[f"{unit}_per_second"], top[f"{unit}_per_second"]
-        parts.append(f"{reached / 1e9:.1f} of {limit / 1e9:.1f} G{label} measured ({reached / limit:.0%})")
-    return ", ".join(parts)
-
-
-def _spread(summary: Mapping[str, float], factor: float, digits: int) -> str:
-    median, low, high = (f"{factor * summary[name]:.{digits}f}" for name in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
 
 
 main = command("benchmark")(benchmark)

@@ -8,7 +8,6 @@ import pathlib
 import re
 import secrets
 import sys
-import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
 from sdfsrn.checkpoints.resuming import result, unfinished, write_result
-from sdfsrn.cli.building import build_model, build_trainer, plain
+from sdfsrn.cli.building import build_model, build_trainer, hide_warnings, plain
 from sdfsrn.cli.command import command, print_config
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
@@ -29,16 +28,6 @@ from sdfsrn.loggers import WandbRun
 from sdfsrn.runtime.configs import flatten, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
-
-WARNINGS = (  # patterns of warnings that ask for nothing a user could do
-    "The '.*_dataloader' does not have many workers",
-    ".*LeafSpec.*",
-    r"It is recommended to use `self.log\('val/",  # the metrics synchronise themselves
-    "You're resuming from a checkpoint that ended before the epoch ended",  # batches are functions of the step
-    "Checkpoint directory .* exists and is not empty",
-    "The ``compute`` method of metric ChamferDistance",  # without ground truth there is nothing to measure
-)
-NOTICES = ("For seamless cloud", "`weights_only` was not set")  # in Lightning's log
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +41,7 @@ def train(config: DictConfig) -> float | None:
         ValueError: `data` without an experiment for it, or a folder with another run.
     """
     _check_experiment()
-    _hide_warnings()
+    hide_warnings()
     folder = pathlib.Path(config.paths.output)
     path = _start(config, folder)
     if path is not None and (done := result(folder, plain(config))):
@@ -144,14 +133,6 @@ def _with_logs(config: DictConfig, resumed: dict[str, Any] | None) -> DictConfig
         known = before is not None and re.fullmatch(r"[\w-]+", str(before))  # an interpolation is not taken over
         OmegaConf.update(config, "logger.wandb.id", str(before) if known else secrets.token_hex(4), force_add=True)
     return config
-
-
-def _hide_warnings() -> None:
-    """Keep WARNINGS and NOTICES off the screen."""
-    for pattern in WARNINGS:
-        warnings.filterwarnings("ignore", pattern)
-    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: not record.getMessage().startswith(NOTICES))
 
 
 main = command("train")(train)

@@ -117,7 +117,7 @@ def test_other_data_is_not_trained_with_the_quickstarts_networks_by_accident(
     def stop() -> None:
         raise ValueError("training begins")
 
-    monkeypatch.setattr(train_command, "_hide_warnings", stop)
+    monkeypatch.setattr(train_command, "hide_warnings", stop)
     with pytest.raises(SystemExit) as end:
         train_command.main()
     if refused:

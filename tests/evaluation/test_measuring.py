@@ -9,12 +9,14 @@ import torch
 import trimesh
 
 from sdfsrn import EvaluationProtocol
+from sdfsrn.data import Preprocessing
 from sdfsrn.data.source import ImageSample
 from sdfsrn.data.sources.synthetic import SyntheticSource
-from sdfsrn.evaluation.measuring import Cloud, TrueShape, depth_error, measure, metric_names, read_truth
+from sdfsrn.evaluation.measuring import Cloud, TrueShape, color_error, depth_error, measure, metric_names, read_truth
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.meshes.geometry import sample_surface
 from sdfsrn.meshes.rendering import render_mask
+from sdfsrn.structures import March
 
 PROTOCOL = EvaluationProtocol(num_points=20_000, squared=True)
 
@@ -44,7 +46,7 @@ def test_a_sphere_against_itself_scores_the_sampling_noise() -> None:
     status, found = measure(ball(), truth_of(ball(), 0.4), PROTOCOL)
     noise = 0.5 / math.sqrt(20_000 / (4 * math.pi * 0.4**2))
     assert status == "ok"
-    assert list(found) == metric_names(PROTOCOL)
+    assert [*found, "color_error"] == metric_names(PROTOCOL)  # of renderings, not of meshes
     assert found["accuracy"] == pytest.approx(noise, rel=0.02)
     assert found["coverage"] == pytest.approx(noise, rel=0.02)
     assert found["chamfer_squared"] == pytest.approx(4 / math.pi * noise**2, rel=0.03)
@@ -132,6 +134,17 @@ def test_depth_error_is_along_the_line_of_sight(kind: type) -> None:
     assert 0.04 < shifted < 0.06
     assert math.isnan(depth_error(box.copy().apply_translation([5, 0, 0]), points, view, (64, 64)))
     assert math.isnan(depth_error(box, points[:0], view, (64, 64)))
+
+
+def test_color_error_is_over_all_pixels_and_channels(tmp_path) -> None:
+    """A rendering in the picture's colours, but for one channel in a quarter of its pixels."""
+    source = SyntheticSource("chair", "test", num_objects=1, image_size=16, num_points=100, cache=str(tmp_path))
+    views = Preprocessing(16).views(source, [0], torch.device("cpu"))
+    march = March(*[torch.zeros(1, 256, 1)] * 2, torch.zeros(1, 256), torch.zeros(1, 256, 1), views.color, views.inside)
+    assert color_error(march, views) == 0
+    wrong = views.color.clone()
+    wrong[:, ::4, 1] -= 0.6
+    assert color_error(march._replace(color=wrong), views) == pytest.approx(0.36 / 12)
 
 
 def test_views_are_not_aligned_but_shapes_are() -> None:

@@ -86,6 +86,15 @@ def test_no_word_of_the_table_is_broken(capsys: pytest.CaptureFixture[str], monk
     assert {"sphere", "constant", "shape", "visual", "hull", "before", "median"} <= set(words)
 
 
+def test_lower_colour_errors_are_better(tmp_path: pathlib.Path) -> None:
+    rows = [row._replace(values={"color_error": 0.1, "silhouette_iou": 0.9}) for row in scored(3)]
+    metrics = report_content(tmp_path / "run", rows, (".ply",))["metrics"]
+    assert {name: metric["higher_is_better"] for name, metric in metrics.items()} == {
+        "color_error": False,
+        "silhouette_iou": True,
+    }
+
+
 def test_rows_are_read_as_they_were_written(tmp_path: pathlib.Path) -> None:
     """Numbers to the last bit; words with commas, quotes and line breaks."""
     values = {"accuracy": 1 / 3, "chamfer": 1e-17, "depth_error": 2.0}
@@ -96,5 +105,8 @@ def test_rows_are_read_as_they_were_written(tmp_path: pathlib.Path) -> None:
     ]
     write_rows(rows, metric_names(EvaluationProtocol()), tmp_path / "metrics.csv")
     assert read_rows(tmp_path / "metrics.csv") == rows
+    older = [name for name in metric_names(EvaluationProtocol()) if name != "color_error"]
+    write_rows(rows, older, tmp_path / "metrics.csv")
+    assert read_rows(tmp_path / "metrics.csv") == rows  # a measure that is new since
     write_rows([], ["chamfer"], tmp_path / "metrics.csv")
     assert read_rows(tmp_path / "metrics.csv") == []

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdfsrn.benchmarking.instruments import peak_memory, synchronize
 from sdfsrn.benchmarking.plain import PlainField, PlainHypernetwork, PlainRayMarcher, plain_chamfer, plain_grid, plain_icp
+from sdfsrn.checkpoints.loading import without_downloads
 from sdfsrn.data.batches.datasets import DrawDataset, PictureDataset
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.sampling import SampleKey
@@ -76,7 +77,7 @@ class Training(NamedTuple):
 def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torch.device) -> dict[str, Training]:
     """Variants of one model with the same weights and batch, from the nodes of a composed configuration.
 
-    The reference implementation has an unfused Adam.
+    Nothing is downloaded. The reference implementation has an unfused Adam.
 
     Raises:
         ValueError: a model without a reference implementation.
@@ -84,7 +85,7 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
-        model: SDFSRN = instantiate(variant(config["model"], name)).to(device).train()
+        model: SDFSRN = instantiate(variant(without_downloads(config["model"]), name)).to(device).train()
         adam = {"foreach": False, "fused": False} if name == "plain" else {}
         found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found

@@ -34,7 +34,7 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
         check_trusted(config.get(part), path, ("sdfsrn", *trusted, *_trusted_by_environment()))
     if model is None:
         node = config.get("model")
-        model = instantiate(_without_downloads(node)) if isinstance(node, dict) else None
+        model = instantiate(without_downloads(node)) if isinstance(node, dict) else None
         if not isinstance(model, ShapeModel):
             raise ValueError(f"Expected the configuration of a model in {path}, which has none: give a model to load it into.")
     load_weights(model, checkpoint, path)
@@ -51,8 +51,8 @@ def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
         model.preprocessing = instantiate({"_target_": "sdfsrn.data.Preprocessing", **config["preprocessing"]})
 
 
-def _without_downloads(model: dict[str, Any]) -> dict[str, Any]:
-    """The node without its encoder's initial weights, which the checkpoint replaces."""
+def without_downloads(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The node of a model without its encoder's initial weights, as where a checkpoint replaces them."""
     encoder = model.get("encoder")
     return {**model, "encoder": {**encoder, "weights": None}} if isinstance(encoder, dict) and "weights" in encoder else model
 

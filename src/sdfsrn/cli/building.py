@@ -6,6 +6,7 @@ import logging
 import pathlib
 import subprocess
 import time
+import warnings
 from typing import Any, NamedTuple, cast
 
 import hydra
@@ -22,6 +23,16 @@ from sdfsrn.data import ViewsDataModule
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
+
+WARNINGS = (  # patterns of warnings that ask for nothing a user could do
+    "The '.*_dataloader' does not have many workers",
+    ".*LeafSpec.*",
+    r"It is recommended to use `self.log\('val/",  # the metrics synchronise themselves
+    "You're resuming from a checkpoint that ended before the epoch ended",  # batches are functions of the step
+    "Checkpoint directory .* exists and is not empty",
+    "The ``compute`` method of metric ChamferDistance",  # without ground truth there is nothing to measure
+)
+NOTICES = ("For seamless cloud", "`weights_only` was not set")  # parts of messages in Lightning's log
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +91,14 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` saves, then requeues
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, plugins=plugins)
+
+
+def hide_warnings() -> None:
+    """Keep the trainer's WARNINGS and NOTICES off the screen."""
+    for pattern in WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: not any(notice in record.getMessage() for notice in NOTICES))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sdfsrn.functional.surface import f_score, intersection_over_union, normal_c
 from sdfsrn.meshes.geometry import contains, sample_surface
 from sdfsrn.meshes.rendering import render_mask
 from sdfsrn.metrics.protocol import EvaluationProtocol
+from sdfsrn.structures import Rendering, Views
 
 
 class TrueShape(NamedTuple):
@@ -52,7 +53,7 @@ def metric_names(protocol: EvaluationProtocol) -> list[str]:
     """The names of all measures, in the order of tables; distances are in the world's unit."""
     scores = [f"fscore@{threshold:g}" for threshold in protocol.thresholds]
     squared = ["chamfer_squared"] if protocol.squared else []
-    views = ["silhouette_iou", "novel_silhouette_iou", "depth_error"]
+    views = ["silhouette_iou", "novel_silhouette_iou", "depth_error", "color_error"]
     return ["accuracy", "coverage", "chamfer", *squared, *scores, "normal_consistency", "volume_iou", *views]
 
 
@@ -142,6 +143,14 @@ def depth_error(mesh: trimesh.Trimesh, points: Float[Tensor, "k 3"], camera: Cam
     predicted = _first_depth(mesh, rays.origin[0].numpy(), rays.direction[0].numpy())
     error = np.abs(predicted - depth[0, chosen].numpy())
     return float(np.mean(error[np.isfinite(error)])) if np.isfinite(error).any() else math.nan
+
+
+def color_error(rendering: Rendering, views: Views) -> float:
+    """Mean squared difference between the rendered colours in [-1, 1] and the pictures', over all rays and channels.
+
+    With all pixels of the pictures as rays; the colour of a pixel without a surface counts as it is rendered.
+    """
+    return float((rendering.color - views.color).square().mean())
 
 
 def surface_cloud(prediction: PredictedSurface, protocol: EvaluationProtocol) -> Cloud:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.data.source import ImageSample, Source, evenly_spaced, ground_truth, short_name
-from sdfsrn.evaluation.measuring import Cloud, PredictedSurface, TrueShape
+from sdfsrn.evaluation.measuring import Cloud, PredictedSurface, TrueShape, measure
 from sdfsrn.evaluation.summary import Row, statistics
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.metrics.protocol import EvaluationProtocol
@@ -41,6 +41,14 @@ def reference_shapes(source: Source | None, protocol: EvaluationProtocol) -> dic
         references["best constant shape"] = Reference(lambda truth: constant, {"name": name, "chosen_from": len(clouds)})
     references["visual hull"] = Reference(lambda truth: visual_hull(truth.views[0], protocol), {})
     return references
+
+
+def reference_rows(
+    references: Mapping[str, Reference], row: Row, truth: TrueShape, protocol: EvaluationProtocol
+) -> dict[str, Row]:
+    """The row of an object filled in by each reference."""
+    measured = {name: measure(reference.predict(truth), truth, protocol) for name, reference in references.items()}
+    return {name: row._replace(status=found.status, values=found.values) for name, found in measured.items()}
 
 
 def reference_statistics(

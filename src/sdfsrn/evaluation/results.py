@@ -14,14 +14,14 @@ from torch import Tensor
 
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.source import Source, evenly_spaced, short_name
-from sdfsrn.evaluation.measuring import TrueShape, measure, read_truth
+from sdfsrn.evaluation.measuring import TrueShape, color_error, measure, read_truth
 from sdfsrn.evaluation.previews import draw
-from sdfsrn.evaluation.references import OBJECTS, Reference
+from sdfsrn.evaluation.references import OBJECTS, Reference, reference_rows
 from sdfsrn.evaluation.summary import Row
 from sdfsrn.functional.camera import Camera
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models import Shape
-from sdfsrn.structures import Views
+from sdfsrn.structures import Rendering, Views
 from sdfsrn.system import ShapeModel
 
 
@@ -62,6 +62,14 @@ class Result(NamedTuple):
     reconstruction: Reconstruction | None  # None if the object could not be read
 
 
+class _Object(NamedTuple):
+    """What an object is measured with."""
+
+    row: Row  # without measures
+    views: Views  # all pixels of its picture
+    truth: TrueShape
+
+
 def results(
     model: ShapeModel,
     source: Source,
@@ -81,6 +89,24 @@ def results(
         yield _result(model, source, index, protocol, references if index in compared else {}, options.refine)
 
 
+@torch.no_grad()
+def measured_rows(
+    model: ShapeModel, source: Source, truths: Mapping[int, TrueShape], protocol: EvaluationProtocol
+) -> list[Row]:
+    """Reconstruct and measure some pictures of a split, whose ground truth is given by index; nothing is drawn.
+
+    Raises:
+        ValueError: a picture that cannot be used.
+    """
+    rows = []
+    for index, truth in truths.items():
+        views = model.preprocessing.views(source, [index], model.device)
+        shape = model(views.image)
+        thing = _Object(Row(index, short_name(source.names[index])), views, truth)
+        rows.append(_measured(thing, shape, model.render(shape, views), protocol)[0])
+    return rows
+
+
 def object_count(source: Source, options: EvaluationOptions) -> int:
     """Number of objects to evaluate."""
     return min(len(source), options.limit or len(source))
@@ -94,32 +120,37 @@ def _result(
     references: Mapping[str, Reference],
     refine: Callable[[ShapeModel, Views], Shape] | None,
 ) -> Result:
-    name = short_name(source.names[index])
+    row = Row(index, short_name(source.names[index]))
     try:
         views = model.preprocessing.views(source, [index], model.device)
         truth = read_truth(source, index, protocol)
     except ValueError as error:
-        unreadable = Row(index, name, f"unreadable: {error}", {})
+        unreadable = row._replace(status=f"unreadable: {error}")
         return Result(unreadable, unreadable, {}, None)
+    thing = _Object(row, views, truth)
     with torch.no_grad():
         initial = model(views.image)
     shape = initial if refine is None else refine(model, views)
-    row, mesh = _measured(Row(index, name), shape, truth, protocol)
-    before = row if refine is None else _measured(Row(index, name), initial, truth, protocol)[0]
-    scores = {key: Row(index, name, *measure(item.predict(truth), truth, protocol)) for key, item in references.items()}
     with torch.no_grad():
-        (pictures,) = draw(model.render(shape, views), views, [mesh])
+        rendering = model.render(shape, views)
+        first = rendering if refine is None else model.render(initial, views)
+    row, mesh = _measured(thing, shape, rendering, protocol)
+    before = row if refine is None else _measured(thing, initial, first, protocol)[0]
+    (pictures,) = draw(rendering, views, [mesh])
     camera = views.camera.map(lambda matrix: matrix[0])
+    scores = reference_rows(references, thing.row, truth, protocol)
     return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))
 
 
-def _measured(row: Row, shape: Shape, truth: TrueShape, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
+def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
     """The row filled in, and the mesh, without faces if the reconstruction failed."""
     try:
         mesh = shape.mesh(protocol.grid)
     except ValueError as error:  # not finite
-        return row._replace(status=f"failure: {error}"), trimesh.Trimesh()
-    status, values = measure(mesh, truth, protocol)
+        return thing.row._replace(status=f"failure: {error}"), trimesh.Trimesh()
+    status, values = measure(mesh, thing.truth, protocol)
     if status.startswith("failure"):
         mesh = trimesh.Trimesh()
-    return row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh
+    else:
+        values = values | {"color_error": color_error(rendering, thing.views)}
+    return thing.row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh

@@ -140,7 +140,7 @@ def show(summary: Mapping[str, Any]) -> None:
 
 def is_error(metric: str) -> bool:
     """Whether lower values are better."""
-    return metric.startswith(("accuracy", "coverage", "chamfer", "depth"))
+    return metric.startswith(("accuracy", "coverage", "chamfer", "depth", "color"))
 
 
 def _alignment(protocol: Mapping[str, Any]) -> str:
