@@ -140,11 +140,16 @@ def test_color_error_is_over_all_pixels_and_channels(tmp_path) -> None:
     """A rendering in the picture's colours, but for one channel in a quarter of its pixels."""
     source = SyntheticSource("chair", "test", num_objects=1, image_size=16, num_points=100, cache=str(tmp_path))
     views = Preprocessing(16).views(source, [0], torch.device("cpu"))
-    march = March(*[torch.zeros(1, 256, 1)] * 2, torch.zeros(1, 256), torch.zeros(1, 256, 1), views.color, views.inside)
-    assert color_error(march, views) == 0
+    inside = -torch.ones(1, 256, 1)
+    march = March(inside, inside, torch.zeros(1, 256), torch.zeros(1, 256, 1), views.color, views.inside)
+    assert color_error(march, views, 1.0) == 0
     wrong = views.color.clone()
     wrong[:, ::4, 1] -= 0.6
-    assert color_error(march._replace(color=wrong), views) == pytest.approx(0.36 / 12)
+    assert color_error(march._replace(color=wrong), views, 1.0) == pytest.approx(0.36 / 12)
+    for background in (1.0, -0.2):  # without a surface, whatever colour there is
+        missing = march._replace(visited_sdf=-inside, color=wrong)
+        expected = (background - views.color).square().mean().item()
+        assert color_error(missing, views, background) == pytest.approx(expected)
 
 
 def test_views_are_not_aligned_but_shapes_are() -> None:

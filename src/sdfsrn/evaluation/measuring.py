@@ -145,12 +145,17 @@ def depth_error(mesh: trimesh.Trimesh, points: Float[Tensor, "k 3"], camera: Cam
     return float(np.mean(error[np.isfinite(error)])) if np.isfinite(error).any() else math.nan
 
 
-def color_error(rendering: Rendering, views: Views) -> float:
-    """Mean squared difference between the rendered colours in [-1, 1] and the pictures', over all rays and channels.
+def shown_color(rendering: Rendering, background: float) -> Float[Tensor, "b r 3"]:
+    """The rendering's colours where a ray meets the surface; elsewhere the background, whatever the model has there."""
+    return torch.where(rendering.opacity[..., None] >= 0.5, rendering.color, background)
 
-    With all pixels of the pictures as rays; the colour of a pixel without a surface counts as it is rendered.
+
+def color_error(rendering: Rendering, views: Views, background: float) -> float:
+    """Mean squared difference between `shown_color` and the pictures', in [-1, 1], over all rays and channels.
+
+    With all pixels of the pictures as rays.
     """
-    return float((rendering.color - views.color).square().mean())
+    return float((shown_color(rendering, background) - views.color).square().mean())
 
 
 def surface_cloud(prediction: PredictedSurface, protocol: EvaluationProtocol) -> Cloud:

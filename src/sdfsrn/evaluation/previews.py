@@ -12,6 +12,7 @@ import torch
 import trimesh
 from torch import Tensor
 
+from sdfsrn.evaluation.measuring import shown_color
 from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.meshes.figures import colorize_depth, overlay, to_picture
@@ -48,7 +49,9 @@ def preview(model: ShapeModel, views: Views, names: Sequence[str]) -> list[Previ
     rendering = model.render(shape, views)
     meshes = [shape[i : i + 1].mesh(protocol.grid) for i in range(len(names))]
     previews = []
-    for i, (name, mesh, pictures) in enumerate(zip(names, meshes, draw(rendering, views, meshes), strict=True)):
+    for i, (name, mesh, pictures) in enumerate(
+        zip(names, meshes, draw(rendering, views, meshes, model.preprocessing.background), strict=True)
+    ):
         truth = protocol.ground_truth(views.points[i])
         accuracy = coverage = math.nan
         if len(mesh.faces) and len(truth):
@@ -61,12 +64,12 @@ def preview(model: ShapeModel, views: Views, names: Sequence[str]) -> list[Previ
 
 
 @torch.no_grad()
-def draw(rendering: Rendering, views: Views, meshes: Sequence[trimesh.Trimesh]) -> list[list[np.ndarray]]:
+def draw(rendering: Rendering, views: Views, meshes: Sequence[trimesh.Trimesh], background: float) -> list[list[np.ndarray]]:
     """The pictures that HEADINGS names, for each object; `views` must have all pixels of the images."""
     shape = (views.image.shape[-2], views.image.shape[-1])
     inside = rendering.opacity >= 0.5
     depth = torch.where(inside, rendering.depth, torch.nan).unflatten(-1, shape).cpu().numpy()
-    color = rendering.color.mT.unflatten(-1, shape)
+    color = shown_color(rendering, background).mT.unflatten(-1, shape)
     predicted, true = (mask.unflatten(-1, shape).cpu().numpy() for mask in (inside, views.inside))
     cameras = [views.camera.map(operator.itemgetter(i)) for i in range(len(meshes))]
     pictures = []

@@ -68,6 +68,7 @@ class _Object(NamedTuple):
     row: Row  # without measures
     views: Views  # all pixels of its picture
     truth: TrueShape
+    background: float  # of the picture
 
 
 def results(
@@ -102,7 +103,7 @@ def measured_rows(
     for index, truth in truths.items():
         views = model.preprocessing.views(source, [index], model.device)
         shape = model(views.image)
-        thing = _Object(Row(index, short_name(source.names[index])), views, truth)
+        thing = _Object(Row(index, short_name(source.names[index])), views, truth, model.preprocessing.background)
         rows.append(_measured(thing, shape, model.render(shape, views), protocol)[0])
     return rows
 
@@ -127,7 +128,7 @@ def _result(
     except ValueError as error:
         unreadable = row._replace(status=f"unreadable: {error}")
         return Result(unreadable, unreadable, {}, None)
-    thing = _Object(row, views, truth)
+    thing = _Object(row, views, truth, model.preprocessing.background)
     with torch.no_grad():
         initial = model(views.image)
     shape = initial if refine is None else refine(model, views)
@@ -136,7 +137,7 @@ def _result(
         first = rendering if refine is None else model.render(initial, views)
     row, mesh = _measured(thing, shape, rendering, protocol)
     before = row if refine is None else _measured(thing, initial, first, protocol)[0]
-    (pictures,) = draw(rendering, views, [mesh])
+    (pictures,) = draw(rendering, views, [mesh], thing.background)
     camera = views.camera.map(lambda matrix: matrix[0])
     scores = reference_rows(references, thing.row, truth, protocol)
     return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))
@@ -152,5 +153,5 @@ def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: Eval
     if status.startswith("failure"):
         mesh = trimesh.Trimesh()
     else:
-        values = values | {"color_error": color_error(rendering, thing.views)}
+        values = values | {"color_error": color_error(rendering, thing.views, thing.background)}
     return thing.row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh
