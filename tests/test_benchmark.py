@@ -23,6 +23,7 @@ TINY = [
     "data.batch_size=2", "data.num_rays=20", "pictures.projection=perspective",
     "model.encoder.latent_dim=8", "model.hypernetwork.hidden_width=8", "model.hypernetwork.field.width=16",
     "model.losses.terms.eikonal.num_points=20", "accelerator=cpu", "steps=2",
+    "model/raymarcher=lstm", "optimizer=adam",  # which the reference implementation has
 ]  # fmt: skip
 
 

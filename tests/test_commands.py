@@ -302,8 +302,8 @@ def test_bad_settings_end_in_words_before_training(
     [
         ("data.shapes.category=boat", "boat"),
         ("ckpt_path=missing.ckpt", "missing.ckpt"),
-        ("model.encoder.weights=missing.pth", "missing.pth"),
-        ("model.encoder.depth=19", "19"),
+        ("model/encoder=resnet model.encoder.weights=missing.pth", "missing.pth"),
+        ("model/encoder=resnet model.encoder.depth=19", "19"),
         ("data.num_rays=5000", "4096"),
         ("data.boundary_fraction=1", "boundary_fraction"),
         ("data.batch_size=500", "500"),
@@ -316,7 +316,7 @@ def test_bad_settings_are_named_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("train", [*TINY, f"paths.output={tmp_path}", f"paths.cache={cache}", override])
+        config = compose("train", [*TINY, f"paths.output={tmp_path}", f"paths.cache={cache}", *override.split()])
     with pytest.raises((ValueError, InstantiationException)) as error:
         train(config)
     message = user_message(error.value)

@@ -36,6 +36,7 @@ ROOMS = [path.name for path in (ROOT / "src/sdfsrn").iterdir() if (path / "__ini
 COMPOSED = [  # between them, every setting that a page may name
     *(("train", [f"data={data}", "logger=wandb"]) for data in ("synthetic", "folder", "shapenet", "pascal3d")),
     ("train", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "scheduler=cosine"]),
+    ("train", ["model/encoder=resnet", "model/raymarcher=lstm"]),
     *((name, ["data=folder"] if name == "prepare" else []) for name in COMMANDS[1:]),
 ]
 

@@ -34,7 +34,7 @@ TINY = [
 
 def configured(*overrides: str, cache: pathlib.Path | str = "none") -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("train", [*TINY, *overrides, f"paths.cache={cache}", "paths.output=out"])
+        return compose("train", [*TINY, "model/raymarcher=lstm", *overrides, f"paths.cache={cache}", "paths.output=out"])
 
 
 @pytest.fixture(scope="module")

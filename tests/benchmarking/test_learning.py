@@ -190,7 +190,7 @@ def test_further_overrides_replace_those_of_the_command(config: DictConfig) -> N
     wanted.against = {"other": ["model/raymarcher=sphere_tracer", "seed=5", "model.encoder.latent_dim=4"]}
     base, other = configurations(wanted).values()
     assert (base.config.seed, other.config.seed) == (1, 5)
-    assert base.config.model.raymarcher._target_.endswith("LSTMRayMarcher")
+    assert base.config.model.raymarcher._target_.endswith("DenseRayMarcher")
     assert other.config.model.raymarcher._target_.endswith("SphereTracer")
     assert (base.config.model.hypernetwork.latent_dim, other.config.model.hypernetwork.latent_dim) == (16, 4)
     assert other.config.data.num_rays == base.config.data.num_rays == 32

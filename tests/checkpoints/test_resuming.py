@@ -164,7 +164,7 @@ def test_other_settings_are_not_mixed_into_a_run(whole: pathlib.Path) -> None:
 
 def test_a_run_can_be_made_longer_in_its_folder(whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder, before = tmp_path / "train" / "run", [signal.getsignal(number) for number in SIGNALS]
-    train(configured(folder, "trainer.max_steps=7", f"scheduler.T_max={STEPS}"))
+    train(configured(folder, "trainer.max_steps=7", f"scheduler.lr_lambda.total={STEPS}"))
     assert [signal.getsignal(number) for number in SIGNALS] == before  # the evaluation that follows ends at once
     assert json.loads((folder / "result.json").read_text())["step"] == 7
     train(configured(folder))

@@ -86,7 +86,8 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     for name in variants:
         torch.manual_seed(0)
         model: SDFSRN = instantiate(variant(without_downloads(config["model"]), name)).to(device).train()
-        adam = {"foreach": False, "fused": False} if name == "plain" else {}
+        unfused = name == "plain" and config["optimizer"]["_target_"].endswith(".Adam")
+        adam = {"foreach": False, "fused": False} if unfused else {}
         found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
     return found
 
