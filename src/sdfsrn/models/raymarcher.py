@@ -140,7 +140,7 @@ class DenseRayMarcher(nn.Module):
         self,
         start: float,
         end: float,
-        num_samples: int = 16,
+        num_samples: int = 32,
         num_test_samples: int = 64,
         num_secants: int = 3,
         implicit_gradient: bool = True,
