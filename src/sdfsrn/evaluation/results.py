@@ -106,7 +106,10 @@ def _result(
     shape = initial if refine is None else refine(model, views)
     row, mesh = _measured(Row(index, name), shape, truth, protocol)
     before = row if refine is None else _measured(Row(index, name), initial, truth, protocol)[0]
-    scores = {key: Row(index, name, *measure(item.predict(truth), truth, protocol)) for key, item in references.items()}
+    scores = {
+        key: Row(index, name, *measure(reference.predict(truth), truth, protocol, reference.cloud))
+        for key, reference in references.items()
+    }
     with torch.no_grad():
         (pictures,) = draw(model.render(shape, views), views, [mesh])
     camera = views.camera.map(lambda matrix: matrix[0])
