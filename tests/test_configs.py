@@ -72,7 +72,9 @@ def test_parts_swap(override: str) -> None:
 
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_encoders(depth: int) -> None:
-    config = composed("model/encoder=resnet", "model.encoder.weights=null", f"model.encoder.depth={depth}", "model.encoder.latent_dim=24")
+    config = composed(
+        "model/encoder=resnet", "model.encoder.weights=null", f"model.encoder.depth={depth}", "model.encoder.latent_dim=24"
+    )
     model = instantiate(config.model).eval()
     assert model.encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 24)
 

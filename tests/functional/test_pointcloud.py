@@ -61,6 +61,9 @@ def clouds(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         case "middle of a ball":
             target = ball(20_000) * (1 + 0.02 * torch.randn(20_000, 1))
             return target, torch.cat([0.05 * torch.randn(600, 3), torch.zeros(1, 3)])
+        case "sphere about the origin":
+            target = 0.5 * torch.nn.functional.normalize(torch.randn(20_000, 3, **DOUBLE), dim=-1)
+            return target, torch.cat([0.3 * torch.randn(600, 3), 0.01 * torch.randn(200, 3)]).double()
         case "afar":
             return ball(5000), 500 + torch.rand(1000, 3)
         case "far from the origin":
@@ -74,7 +77,7 @@ def clouds(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     raise ValueError(name)
 
 
-CLOUDS = ("surface", "middle of a ball", "afar", "far from the origin", "line", "plane, many sizes")
+CLOUDS = ("surface", "middle of a ball", "sphere about the origin", "afar", "far from the origin", "line", "plane, many sizes")
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -101,6 +104,14 @@ def test_every_pair_gives_the_same(name: str) -> None:
     target, source = (cloud.double() for cloud in clouds(name))
     for ours, expected in zip(nearest_of_all(source, target, 170), Neighbours(target)(source), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_only_a_sphere_about_the_origin_is_searched_by_projection() -> None:
+    sphere = 0.5 * torch.nn.functional.normalize(torch.randn(1000, 3, **DOUBLE), dim=-1)
+    assert Neighbours(sphere)._radius == pytest.approx(0.5)
+    assert Neighbours(sphere)(torch.zeros(1, 3))[0] == pytest.approx(0.5)
+    for other in (sphere + 1e-6, sphere * torch.tensor([1.0, 1.0, 1.001]), torch.cat([sphere, sphere[:1] / 2]), sphere.float()):
+        assert Neighbours(other)._radius is None
 
 
 def random_motion(degrees: float = 20.0, length: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,6 +45,14 @@ def test_overlap_by_hand() -> None:
     assert intersection_over_union(a & ~a, b & ~b) == 1
 
 
+def test_samples_are_the_same_whatever_became_of_earlier_ones() -> None:
+    first = volume_samples(np.zeros(3), np.ones(3), 8)
+    kept = first.copy()
+    first[:] = 7
+    np.testing.assert_array_equal(volume_samples(np.zeros(3), np.ones(3), 8), kept)
+    np.testing.assert_array_equal(volume_samples(np.full(3, -1.0), np.full(3, 3.0), 8), 4 * kept - 1)
+
+
 def test_what_a_mesh_contains() -> None:
     samples = volume_samples(np.full(3, -1.0), np.full(3, 1.0), 14)
     assert samples.min() >= -1

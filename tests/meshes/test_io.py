@@ -143,6 +143,16 @@ def middle_colors(mesh: trimesh.Trimesh) -> np.ndarray:
     return mesh.visual.at(np.arange(len(mesh.faces)), MIDDLE.repeat(len(mesh.faces), 0))
 
 
+@pytest.mark.parametrize("colored", [True, False])
+def test_an_obj_is_what_trimesh_writes(tmp_path, colored):
+    ball = trimesh.creation.icosphere(2, 0.4)
+    if colored:
+        ball.visual.vertex_colors = np.random.default_rng(0).integers(0, 256, (len(ball.vertices), 4)).astype(np.uint8)
+    write_mesh(ball, tmp_path / "ours.obj")
+    lines = ball.export(file_type="obj", include_normals=False).splitlines()
+    assert (tmp_path / "ours.obj").read_text().split() == " ".join(line for line in lines if line[:1] in ("v", "f")).split()
+
+
 @pytest.mark.parametrize("name", ["a.obj", "a.off", "a.ply", "a.glb", "a.gltf", "a.stl", "b.STL", "b.Obj"])
 def test_every_format_gives_the_same_shape(mesh, tmp_path, name):
     plain = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)

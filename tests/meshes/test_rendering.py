@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,26 @@ def test_near_points_cover_far_ones():
     one, two, swapped = (render_points(c, camera(PerspectiveCamera), 32, 0.1) for c in (cloud[:1], cloud, cloud.flip(0)))
     np.testing.assert_array_equal(two, swapped)
     np.testing.assert_array_equal(one[16, 16], two[16, 16])
+
+
+def test_discs_are_painted_one_after_the_other():
+    rng = np.random.default_rng(0)
+    center, color, radius = rng.uniform(-4, 24, (60, 2)), rng.uniform(size=(60, 3)), 3.4
+    expected, picture = np.ones((2, 20, 20, 3))
+    for (x, y), ink in zip(np.floor(center).astype(int), color, strict=True):
+        for dx, dy in itertools.product(range(-4, 5), repeat=2):
+            if dx**2 + dy**2 <= radius**2 and 0 <= x + dx < 20 and 0 <= y + dy < 20:
+                expected[y + dy, x + dx] = ink * (1 - 0.3 * (dx**2 + dy**2) / radius**2)
+    rendering._splat(picture, center, color, radius)
+    np.testing.assert_allclose(picture, expected)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("kind", [bool, float])
+def test_the_mean_of_a_pixel_is_that_of_its_samples(side, kind):
+    fine = (np.random.default_rng(0).uniform(size=(8 * side, 5 * side, 3)) * 2).astype(kind)
+    blocks = fine.reshape(8, side, 5, side, 3)
+    np.testing.assert_allclose(rendering._mean(blocks), blocks.mean((1, 3)), rtol=1e-14)
 
 
 def test_camera_may_lack_its_batch_but_not_be_several(ball):

@@ -67,26 +67,30 @@ def read_truth(source: Source, index: int, protocol: EvaluationProtocol) -> True
     return TrueShape(points, normals, lambda x: known.occupancy(index, x), [picture, *known.other_views(index)])
 
 
-def measure(prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol) -> Measurement:
+def measure(
+    prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol, cloud: Cloud | None = None
+) -> Measurement:
     """Measure a prediction: shapes after the protocol's alignment, silhouettes and depth without.
 
     An empty prediction, or one that is not finite, is a failure without measures. Without true points only the views are
-    measured.
+    measured. `cloud` stands for the points that the protocol would sample from the prediction.
     """
     if failure := _failure(prediction):
         return Measurement(f"failure: {failure}", {})
     values = {} if isinstance(prediction, Cloud) else measure_views(prediction, truth)
     if len(truth.points) == 0:
         return Measurement("no ground truth", values)
-    return Measurement("ok", measure_shape(prediction, truth, protocol) | values)
+    return Measurement("ok", measure_shape(prediction, truth, protocol, cloud) | values)
 
 
-def measure_shape(prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol) -> dict[str, float]:
+def measure_shape(
+    prediction: PredictedSurface, truth: TrueShape, protocol: EvaluationProtocol, cloud: Cloud | None = None
+) -> dict[str, float]:
     """`accuracy`, `coverage`, `chamfer`, F-scores; `normal_consistency` and `volume_iou` if known of both shapes.
 
-    Points are uniform over the aligned surface.
+    Points are uniform over the aligned surface; see `measure` for `cloud`.
     """
-    predicted = surface_cloud(prediction, protocol)
+    predicted = surface_cloud(prediction, protocol) if cloud is None else cloud
     alignment = protocol.register(predicted.points, truth.points)
     if isinstance(prediction, Cloud):
         predicted = Cloud(alignment.apply(predicted.points), alignment.apply_normals(predicted.normals))

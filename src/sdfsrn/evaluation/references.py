@@ -17,10 +17,12 @@ from sdfsrn.data.source import ImageSample, Source, evenly_spaced, ground_truth,
 from sdfsrn.evaluation.measuring import Cloud, PredictedSurface, TrueShape, measure
 from sdfsrn.evaluation.summary import Row, statistics
 from sdfsrn.functional.pointcloud import chamfer_distance
+from sdfsrn.meshes.geometry import sample_surface
 from sdfsrn.metrics.protocol import EvaluationProtocol
 
 CANDIDATES = 32  # shapes among which the best constant one is chosen, at most
 OBJECTS = 64  # objects that references are measured on, at most
+RADIUS = 0.5  # of the sphere that training starts from
 _THIN = 1000  # points per candidate in that choice
 
 
@@ -29,16 +31,20 @@ class Reference(NamedTuple):
 
     predict: Callable[[TrueShape], PredictedSurface]
     notes: dict[str, Any]  # for the summary
+    cloud: Cloud | None = None  # points of a prediction that is the same for all objects; None has them sampled
 
 
 def reference_shapes(source: Source | None, protocol: EvaluationProtocol) -> dict[str, Reference]:
     """The references by name; the best constant shape is one of `source`, which gives none if None or without truth."""
-    ball, clouds = sphere(), candidate_clouds(source, protocol)
-    references = {"untrained sphere": Reference(lambda truth: ball, {})}
-    name = best_constant(clouds, protocol)
-    if name is not None:
-        constant = clouds[name]
-        references["best constant shape"] = Reference(lambda truth: constant, {"name": name, "chosen_from": len(clouds)})
+    ball = sphere()
+    references = {"untrained sphere": Reference(lambda truth: ball, {}, sphere_cloud(protocol))}
+    candidates = {} if source is None else candidate_points(source, protocol)
+    chosen = best_constant(candidates, protocol)
+    if source is not None and chosen is not None:
+        points = candidates[chosen]
+        constant = Cloud(points, torch.from_numpy(ground_truth(source).normals(chosen))[: len(points)])
+        notes = {"name": short_name(source.names[chosen]), "chosen_from": len(candidates)}
+        references["best constant shape"] = Reference(lambda truth: constant, notes)
     references["visual hull"] = Reference(lambda truth: visual_hull(truth.views[0], protocol), {})
     return references
 
@@ -47,7 +53,9 @@ def reference_rows(
     references: Mapping[str, Reference], row: Row, truth: TrueShape, protocol: EvaluationProtocol
 ) -> dict[str, Row]:
     """The row of an object filled in by each reference."""
-    measured = {name: measure(reference.predict(truth), truth, protocol) for name, reference in references.items()}
+    measured = {
+        name: measure(reference.predict(truth), truth, protocol, reference.cloud) for name, reference in references.items()
+    }
     return {name: row._replace(status=found.status, values=found.values) for name, found in measured.items()}
 
 
@@ -62,40 +70,40 @@ def reference_statistics(
     }
 
 
-def candidate_clouds(source: Source | None, protocol: EvaluationProtocol) -> dict[str, Cloud]:
-    """Ground truth of at most CANDIDATES pictures, evenly spaced over a split, by name; of those that have any."""
-    clouds: dict[str, Cloud] = {}
-    if source is None:
-        return clouds
-    for index in evenly_spaced(len(source), CANDIDATES):
-        points = protocol.ground_truth(torch.from_numpy(source.points(index)))
-        if len(points):
-            normals = torch.from_numpy(ground_truth(source).normals(index))[: len(points)]
-            clouds[short_name(source.names[index])] = Cloud(points, normals)
-    return clouds
+def candidate_points(source: Source, protocol: EvaluationProtocol) -> dict[int, Float[Tensor, "n 3"]]:
+    """Ground truth of at most CANDIDATES pictures, evenly spaced over a split, by index; of those that have any."""
+    indices = evenly_spaced(len(source), CANDIDATES)
+    points = {index: protocol.ground_truth(torch.from_numpy(source.points(index))) for index in indices}
+    return {index: cloud for index, cloud in points.items() if len(cloud)}
 
 
-def sphere(radius: float = 0.5) -> trimesh.Trimesh:
+def sphere() -> trimesh.Trimesh:
     """The sphere that training starts from."""
-    return trimesh.creation.icosphere(5, radius)
+    return trimesh.creation.icosphere(5, RADIUS)
 
 
-def best_constant(candidates: Mapping[str, Cloud], protocol: EvaluationProtocol) -> str | None:
-    """The name of the candidate with the least mean Chamfer distance to the other ones; None without any.
+def sphere_cloud(protocol: EvaluationProtocol) -> Cloud:
+    """Points uniform over `sphere`, moved from its faces onto the sphere itself, where `Neighbours` finds them fast."""
+    points, _ = sample_surface(sphere(), protocol.num_points, protocol.seed)
+    normals = torch.nn.functional.normalize(torch.from_numpy(points), dim=-1)
+    return Cloud(RADIUS * normals, normals)
+
+
+def best_constant(candidates: Mapping[int, Float[Tensor, "n 3"]], protocol: EvaluationProtocol) -> int | None:
+    """The index of the candidate with the least mean Chamfer distance to the other ones; None without any.
 
     Registered as the protocol says, on thinned clouds (in random order). With shapes of the validation split as candidates
     it bounds the score of any method that ignores its input, without a look at the test's ground truth.
     """
-    names = list(candidates)
-    if not names:
+    if not candidates:
         return None
-    clouds = [candidates[name].points[:_THIN] for name in names]
-    error = np.zeros((len(names), len(names)))
+    clouds = [points[:_THIN] for points in candidates.values()]
+    error = np.zeros((len(clouds), len(clouds)))
     for i, cloud in enumerate(clouds):
         for j in range(i):
             distances = chamfer_distance(protocol.align(clouds[j], cloud), cloud)
             error[i, j] = error[j, i] = float(sum(distances))
-    return names[int(error.sum(1).argmin())]
+    return list(candidates)[int(error.sum(1).argmin())]
 
 
 def visual_hull(picture: ImageSample, protocol: EvaluationProtocol) -> trimesh.Trimesh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
@@ -29,20 +30,42 @@ class Neighbours:
     """The nearest of the target's points, for many queries: a k-d tree on the CPU, every pair on a GPU.
 
     The tree compares in float64, on all of torch's threads; its answer does not depend on their number. It is slowest, some
-    4 ns a pair, where it has to look at all points, as between the middle of a ball and its surface.
+    4 ns per pair, where it has to look at all points, as between the middle of a ball and its surface. Points
+    in float64 on a sphere about the origin are searched from each query's projection on it, whose nearest point is the same.
     """
 
     def __init__(self, target: Float[Tensor, "k 3"]) -> None:
         self.target = target
-        self._tree = None if target.is_cuda else KDTree(target.cpu().double().numpy(), _LEAF)
+        if target.is_cuda:
+            self._tree, self._radius = None, None
+        else:
+            points = target.cpu().double().numpy()
+            self._tree, self._radius = _tree(points), _sphere_radius(points)
 
     def __call__(self, source: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
         """Distance to the nearest target point, and its index."""
         if self._tree is None:
             return nearest_of_all(source, self.target)
-        found = self._tree.query(source.cpu().double().numpy(), workers=torch.get_num_threads())
-        index = torch.from_numpy(found[1]).to(self.target.device)
+        queries = source.cpu().double().numpy()
+        if self._radius is not None:
+            queries = queries * (self._radius / np.linalg.norm(queries, axis=-1, keepdims=True).clip(1e-300))
+        order = _tree(queries).indices  # neighbours follow each other: what they visit stays in the processor's cache
+        found = np.empty(len(queries), np.int64)
+        found[order] = self._tree.query(queries[order], workers=torch.get_num_threads())[1]
+        index = torch.from_numpy(found).to(self.target.device)
         return torch.linalg.vector_norm(source - self.target[index], dim=-1), index
+
+
+def _tree(points: Float[np.ndarray, "k 3"]) -> KDTree:
+    """A tree whose cells are cut in the middle: for points on surfaces it is built and searched faster than scipy's default."""
+    return KDTree(points, _LEAF, compact_nodes=False, balanced_tree=False)
+
+
+def _sphere_radius(points: Float[np.ndarray, "k 3"]) -> float | None:
+    """The radius of the sphere about the origin on which all points lie; None if there is none."""
+    radius = np.linalg.norm(points, axis=-1)
+    middle = float(radius.mean())
+    return middle if np.ptp(radius) < 1e-12 * middle else None
 
 
 def nearest_of_all(

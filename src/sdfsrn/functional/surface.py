@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -39,8 +41,14 @@ def intersection_over_union(predicted: Bool[Tensor, "*n"], truth: Bool[Tensor, "
 
 def volume_samples(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"], power: int = 16) -> Float[np.ndarray, "n 3"]:
     """2^power points of a box, more evenly spread than random ones: a scrambled Sobol sequence with a fixed seed."""
-    samples: np.ndarray = low + qmc.Sobol(3, seed=0).random_base2(power) * (high - low)
+    samples: np.ndarray = low + _sobol(power) * (high - low)
     return samples
+
+
+@functools.cache
+def _sobol(power: int) -> Float[np.ndarray, "n 3"]:
+    points: np.ndarray = qmc.Sobol(3, seed=0).random_base2(power)
+    return points
 
 
 def bootstrap_interval(
