@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint typecheck format clean
+.PHONY: help train test test-slow pretrained lint typecheck format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ test: $(VENV)/.installed-dev ## run the tests, on all cores (those marked slow: 
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+pretrained: $(VENV)/.installed ## make the package's own model from a run: make pretrained RUN=outputs/train/...
+	@test -d "$(RUN)" || { echo "error: a run's folder is needed: make pretrained RUN=outputs/train/..."; exit 1; }
+	$(BIN)/python -m sdfsrn.pretrained $(RUN)
 
 lint: $(VENV)/.installed-dev ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -230,7 +230,7 @@ def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathl
     for suffix in ("webp", "gif"):
         with Image.open(tmp_path / "run" / f"alpha_turntable.{suffix}") as loop:
             assert (loop.n_frames, loop.size) == (24, (192, 192))
-    assert Image.open(tmp_path / "run" / "alpha_turntable.png").size == (8 * 192, 192)
+    assert Image.open(tmp_path / "run" / "alpha_turntable.png").size == (9 * 192, 192)
     from_python = sdfsrn.reconstruct(
         tmp_path / "alpha.png", trained / "checkpoints" / "best.ckpt", grid=sdfsrn.Grid(resolution=24)
     )

@@ -189,6 +189,29 @@ def test_half_of_the_cores_are_left_to_the_browser(checkpoint: pathlib.Path, mon
     assert found == [2, 1]
 
 
+def test_without_a_checkpoint_the_page_shows_the_package_s_own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    found = []
+
+    def page(reconstructor: Reconstructor, examples: list[pathlib.Path]) -> None:
+        found.append((reconstructor.model.config["facts"], examples))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdfsrn.demo.page", page)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    threads = torch.get_num_threads()
+    try:
+        for count in (6, 1, 0):
+            with initialize_config_dir(str(config_folder()), version_base="1.3"):
+                config = compose("demo", [f"examples={count}", "accelerator=cpu"])
+            with pytest.raises(KeyboardInterrupt):
+                demo(config)
+    finally:
+        torch.set_num_threads(threads)
+    own = sdfsrn.load().config["facts"], sdfsrn.pretrained.pictures()
+    assert found == [(own[0], own[1][:count]) for count in (6, 1, 0)]
+
+
 @contextlib.contextmanager
 def trap() -> Iterator[tuple[int, list]]:
     """A port that nobody should call, and who did."""

@@ -52,6 +52,27 @@ def test_wheel_trains_from_an_empty_folder(site: pathlib.Path, tmp_path: pathlib
     assert (tmp_path / "outputs").is_dir()
 
 
+def test_wheel_shows_chairs_without_any_argument(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = pathlib.Path("sdfsrn", "pretrained")
+    files = {path.name for path in (ROOT / "src" / folder).iterdir() if path.is_file()}
+    assert {path.name for path in (site / folder).iterdir() if path.is_file()} == files
+    result = subprocess.run(
+        [sys.executable, "-m", "sdfsrn.reconstruct", "protocol.resolution=24", "accelerator=cpu", "turntable=[png]"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site), "SDFSRN_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Taking the package's own model" in result.stdout
+    (run,) = (tmp_path / "outputs" / "reconstruct").iterdir()
+    assert str(run) in result.stdout
+    stems = sorted(path.stem for path in (site / folder).glob("*.png"))
+    assert sorted(path.stem for path in run.glob("*.glb")) == stems
+    assert len(list(run.glob("*_turntable.png"))) == len(stems)
+
+
 def test_no_module_imports_the_command_that_would_hide_the_function_reconstruct() -> None:
     code = (
         "import pkgutil, importlib, sdfsrn\n"

@@ -5,6 +5,7 @@ from sdfsrn.runtime.threads import limit_spinning
 limit_spinning()  # before any import of torch
 
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
+from sdfsrn.checkpoints.exporting import export
 from sdfsrn.checkpoints.loading import load
 from sdfsrn.cli.building import build
 from sdfsrn.functional.camera import Rays
@@ -28,6 +29,7 @@ __all__ = [
     "ShapeModel",
     "Views",
     "build",
+    "export",
     "load",
     "load_authors_checkpoint",
     "reconstruct",

@@ -1,4 +1,4 @@
-"""python -m sdfsrn.demo ckpt_path=...: a web page that turns a picture into a mesh; `pip install 'sdfsrn[demo]'`."""
+"""python -m sdfsrn.demo [ckpt_path=...]: a web page that turns a picture into a mesh; `pip install 'sdfsrn[demo]'`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
+from sdfsrn import pretrained
 from sdfsrn.cli.command import command
-from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.cli.loading import is_pretrained, load_model, load_protocol
 from sdfsrn.data.cropping import object_box
 from sdfsrn.data.preprocessing import read_picture
 from sdfsrn.data.source import ImageSample, evenly_spaced
@@ -190,13 +191,17 @@ def demo(config: DictConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="sdfsrn-demo-") as name:
         folder = pathlib.Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = name  # what visitors upload goes with the rest
-        examples = example_pictures(model.config, folder / "examples", config.examples)
+        if is_pretrained(config):
+            examples = pretrained.pictures()[: config.examples]
+        else:
+            examples = example_pictures(model.config, folder / "examples", config.examples)
         reconstructor = Reconstructor(model, load_protocol(config.protocol, model).grid, folder)
         size = model.preprocessing.image_size
         with torch.no_grad():  # the first call of a network takes longer
             model(torch.zeros(1, 3, size, size, device=model.device))
         blocks = page(reconstructor, examples)
-        options = {"allowed_paths": [name], "share": config.share, "quiet": True, "footer_links": [], "ssr_mode": False}
+        allowed = [name, str(pretrained.CHECKPOINT.parent)]
+        options = {"allowed_paths": allowed, "share": config.share, "quiet": True, "footer_links": [], "ssr_mode": False}
         address = {"server_name": config.host, "server_port": config.port}
         _, url, _ = blocks.launch(**address, css=READY, prevent_thread_lock=True, **options)
         log.info("The page is at %s (stop it with Ctrl-C)", blocks.share_url or url)

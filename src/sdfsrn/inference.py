@@ -24,7 +24,7 @@ REFINED_RAYS = 1024  # random ones of a picture, a step, as in training
 
 def reconstruct(
     image: ImageLike,
-    model: ShapeModel | str | pathlib.Path,
+    model: ShapeModel | str | pathlib.Path | None = None,
     mask: ImageLike | None = None,
     grid: Grid | None = None,
     trusted: Sequence[str] = (),
@@ -34,7 +34,7 @@ def reconstruct(
 
     Args:
         image: a file, PIL image or uint8 array (h, w, 3 or 4); an alpha channel is the mask.
-        model: a trained model, or the path of its checkpoint.
+        model: a trained model, or the path of its checkpoint; None takes the model that ships with the package.
         mask: of the picture's size, bright where the object is.
         grid: how the surface is extracted; the model's own if None.
         trusted: modules whose classes the checkpoint may name, see `sdfsrn.load`.

@@ -1,4 +1,4 @@
-"""python -m sdfsrn.reconstruct ckpt_path=... image=photo.png [mask=...]: pictures to coloured meshes.
+"""python -m sdfsrn.reconstruct [ckpt_path=...] [image=photo.png] [mask=...]: pictures to coloured meshes.
 
 Only to be run: importing this module would hide the function `sdfsrn.reconstruct`.
 """

@@ -48,6 +48,8 @@ def train(config: DictConfig) -> float | None:
         log.warning("%s holds this run, finished at step %d.", folder, done["step"])
         return done["value"]
     resumed = None if path is None else read_checkpoint(path)
+    if resumed is not None and "optimizer_states" not in resumed:
+        raise ValueError(f"Expected the checkpoint of a training to go on from, got an exported model in {path}.")
     config = _with_logs(config, resumed)
     print_config(config)
     seed_everything(config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import pickle
@@ -10,17 +11,21 @@ from typing import Any
 
 import torch
 
+from sdfsrn import pretrained
 from sdfsrn.checkpoints.files import check_trusted
 from sdfsrn.checkpoints.legacy import modernize
 from sdfsrn.runtime.configs import instantiate
 from sdfsrn.system import ShapeModel
 
+log = logging.getLogger(__name__)
 
-def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeModel | None = None) -> ShapeModel:
+
+def load(path: str | pathlib.Path | None = None, trusted: Sequence[str] = (), model: ShapeModel | None = None) -> ShapeModel:
     """A trained model in evaluation mode, with its protocol, preprocessing and configuration.
 
     Args:
-        path: of the checkpoint; read without executing anything from it.
+        path: of the checkpoint; read without executing anything from it. None takes the model that ships with the package,
+            and says so in the log.
         trusted: modules of yours whose classes the file may name, beside this package's and those in the environment
             variable SDFSRN_TRUSTED (separated by commas).
         model: receives the weights of a file that has no configuration of a model.
@@ -28,6 +33,8 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
     Raises:
         ValueError: a file that is no checkpoint of this package, or of another architecture.
     """
+    if path is None:
+        return _load_pretrained(model)
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
     for part in ("model", "data", "protocol", "preprocessing"):
@@ -40,6 +47,15 @@ def load(path: str | pathlib.Path, trusted: Sequence[str] = (), model: ShapeMode
     load_weights(model, checkpoint, path)
     adopt(model, config)
     return model.eval()
+
+
+def _load_pretrained(model: ShapeModel | None) -> ShapeModel:
+    try:
+        loaded = load(pretrained.CHECKPOINT, model=model)
+    except ValueError as error:
+        raise ValueError(f"{error} The file belongs to the package: install sdfsrn again.") from error
+    log.warning(pretrained.introduction(loaded.config))
+    return loaded
 
 
 def adopt(model: ShapeModel, config: Mapping[str, Any]) -> None:
@@ -85,7 +101,8 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"Could not read a checkpoint from {path}: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # an empty file's error says nothing
+        raise ValueError(f"Could not read a checkpoint from {path}: {reason}") from error
     known = isinstance(checkpoint, dict) and "state_dict" in checkpoint and isinstance(checkpoint.get("config"), dict)
     if not known:
         hint = (

@@ -22,6 +22,7 @@ RUNTIME_KEYS = (
     "paths",
     "protocol",
     "preprocessing",
+    "git",
     "test",
     "ckpt_path",
     "optimized_metric",

@@ -73,7 +73,7 @@ def build_model(config: DictConfig) -> ShapeModel:
     else:
         model = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings).train()
         model.optimizer, model.scheduler = schedule["optimizer"], schedule["scheduler"]
-    adopt(model, plain(config) | model.config)
+    adopt(model, plain(config) | _git_state() | model.config)
     return model
 
 

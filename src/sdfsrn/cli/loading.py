@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from sdfsrn import pretrained
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load
@@ -23,13 +24,23 @@ def load_model(config: DictConfig) -> ShapeModel:
     Raises:
         ValueError: neither or both given, or a file that is no checkpoint of this package.
     """
-    if (config.ckpt_path is None) == (config.authors_checkpoint is None):
-        raise ValueError("Expected one of ckpt_path=FILE and authors_checkpoint=FILE.")
-    if config.authors_checkpoint is not None:
+    if config.authors_checkpoint is None and config.authors_settings is not None:
+        raise ValueError(f"Expected authors_checkpoint=FILE with authors_settings={config.authors_settings}.")
+    if config.authors_checkpoint is not None and config.ckpt_path in (None, pretrained.NAME):
         model: ShapeModel = load_authors_checkpoint(config.authors_checkpoint, config.authors_settings)
+    elif config.authors_checkpoint is None and config.ckpt_path:
+        path = None if is_pretrained(config) else find_checkpoint(config.ckpt_path, config.paths.root)
+        model = load(path, config.trusted)
     else:
-        model = load(find_checkpoint(config.ckpt_path, config.paths.root), config.trusted)
+        raise ValueError(
+            f"Expected one of ckpt_path=FILE and authors_checkpoint=FILE; ckpt_path={pretrained.NAME} is the package's own."
+        )
     return model.to(pick_device(config.accelerator))
+
+
+def is_pretrained(config: DictConfig) -> bool:
+    """Whether `load_model` takes the package's own model."""
+    return config.ckpt_path == pretrained.NAME and config.authors_checkpoint is None
 
 
 def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:

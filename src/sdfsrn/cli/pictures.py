@@ -6,7 +6,10 @@ import glob
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 import trimesh
+from jaxtyping import UInt8
+from PIL import Image
 
 from sdfsrn.meshes.figures import hstack, write_animation
 from sdfsrn.meshes.rendering import turntable
@@ -15,13 +18,19 @@ from sdfsrn.runtime.files import PICTURE_SUFFIXES
 SIDES, FRAMES = 8, 24  # of a turntable: on the strip, in the animation
 
 
-def write_turntable(mesh: trimesh.Trimesh, path: pathlib.Path, formats: Sequence[str]) -> list[pathlib.Path]:
-    """Write views from all around as `path`.<format>: png is a strip of SIDES views, webp and gif are loops of FRAMES."""
+def write_turntable(
+    mesh: trimesh.Trimesh, picture: UInt8[np.ndarray, "h w 3"], path: pathlib.Path, formats: Sequence[str]
+) -> list[pathlib.Path]:
+    """Write views from all around as `path`.<format>: webp and gif are loops of FRAMES, png is a strip of SIDES views.
+
+    The strip begins with `picture`, the network's input.
+    """
     written = [path.with_name(f"{path.name}.{suffix}") for suffix in formats]
     frames = turntable(mesh, FRAMES if set(formats) - {"png"} else SIDES) if formats else []
     for file in written:
         if file.suffix == ".png":
-            hstack(frames[:: len(frames) // SIDES]).save(file)
+            enlarged = Image.fromarray(picture).resize(frames[0].shape[:2], Image.Resampling.LANCZOS)
+            hstack([np.asarray(enlarged), *frames[:: len(frames) // SIDES]]).save(file)
         else:
             write_animation(frames, file)
     return written

@@ -9,12 +9,16 @@ import pathlib
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from sdfsrn import pretrained
 from sdfsrn.cli.command import check_choices
-from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.cli.loading import is_pretrained, load_model, load_protocol
 from sdfsrn.cli.pictures import find_pictures, pair_masks, write_turntable
+from sdfsrn.functional.isosurface import Grid
 from sdfsrn.inference import reconstruct
+from sdfsrn.meshes.figures import to_picture
 from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.meshes.io import SUFFIXES, write_mesh
+from sdfsrn.system import ShapeModel
 
 log = logging.getLogger(__name__)
 
@@ -30,30 +34,45 @@ def reconstruct_pictures(config: DictConfig) -> list[pathlib.Path]:
     """
     check_choices("mesh_formats", config.mesh_formats, [suffix[1:] for suffix in SUFFIXES])
     check_choices("turntable", config.turntable, ["png", "webp", "gif"])
-    images = find_pictures(config.image, "image")
-    masks = pair_masks(images, config.mask)
+    pictures = _pictures(config)
     model = load_model(config)
     grid, output = load_protocol(config.protocol, model).grid, pathlib.Path(config.paths.output)
     changes = {name: config[name] for name in ("image_size", "crop") if config[name] != "trained"}
     model.preprocessing = dataclasses.replace(model.preprocessing, **changes)
     output.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
-    for image, mask in tqdm(list(zip(images, masks, strict=True)), "Reconstructing", unit="image"):
+    for image, mask in tqdm(pictures, "Reconstructing", unit="image"):
         try:
-            mesh = reconstruct(image, model, mask, grid)
+            written += _reconstruct(config, model, grid, image, mask, output)
         except ValueError as error:
             failed.append(str(error))
-            continue
-        if len(mesh.faces) == 0:
-            failed.append(f"No surface was found for {image}.")
-            continue
-        if config.largest_component:
-            mesh = largest_component(mesh)
-        for suffix in config.mesh_formats:
-            written.append(output / f"{image.stem}.{suffix}")
-            write_mesh(mesh, written[-1])
-        written += write_turntable(mesh, output / f"{image.stem}_turntable", config.turntable)
     log.info("Wrote %d files to %s", len(written), output)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(images)} pictures could not be reconstructed: {' '.join(failed)}")
+        raise ValueError(f"{len(failed)} of {len(pictures)} pictures could not be reconstructed: {' '.join(failed)}")
     return written
+
+
+def _pictures(config: DictConfig) -> list[tuple[pathlib.Path, pathlib.Path | None]]:
+    """The pictures of `image` with their masks; without it those of the package, if the model is the package's too."""
+    if config.image is not None:
+        images = find_pictures(config.image, "image")
+        return list(zip(images, pair_masks(images, config.mask), strict=True))
+    if not is_pretrained(config) or config.mask is not None:
+        raise ValueError("Expected image=FILE, FOLDER or GLOB: without it only the package's own model has pictures to show.")
+    return [(picture, None) for picture in pretrained.pictures()]
+
+
+def _reconstruct(
+    config: DictConfig, model: ShapeModel, grid: Grid, image: pathlib.Path, mask: pathlib.Path | None, output: pathlib.Path
+) -> list[pathlib.Path]:
+    """Write the mesh and the turntable of one picture; the files. Raises ValueError if there is no surface or no picture."""
+    mesh = reconstruct(image, model, mask, grid)
+    if len(mesh.faces) == 0:
+        raise ValueError(f"No surface was found for {image}.")
+    if config.largest_component:
+        mesh = largest_component(mesh)
+    written = [output / f"{image.stem}.{suffix}" for suffix in config.mesh_formats]
+    for path in written:
+        write_mesh(mesh, path)
+    seen = to_picture(model.preprocessing(image, mask))
+    return written + write_turntable(mesh, seen, output / f"{image.stem}_turntable", config.turntable)

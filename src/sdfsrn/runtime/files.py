@@ -106,6 +106,11 @@ def npz_bytes(**arrays: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def cache_folder() -> pathlib.Path:
+    """The folder of generated data, as in `configs/paths`: SDFSRN_CACHE in the environment, by default ~/.cache/sdfsrn."""
+    return pathlib.Path(os.environ.get("SDFSRN_CACHE") or pathlib.Path.home() / ".cache" / "sdfsrn")
+
+
 def cache_key(content: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of content that JSON can hold.
 

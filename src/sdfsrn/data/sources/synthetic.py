@@ -20,7 +20,7 @@ from sdfsrn.data.shapes import ProceduralShape, airplane, car, chair
 from sdfsrn.data.shapes.tracing import render, surface_points
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
-from sdfsrn.runtime.files import cache_key, npz_bytes, read_npz, write_atomically
+from sdfsrn.runtime.files import cache_folder, cache_key, npz_bytes, read_npz, write_atomically
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
 # Kato et al.'s pinhole camera, and an orthographic one in which objects are as large on the screen: distance, focal length
@@ -60,7 +60,8 @@ class SyntheticSource(GroundTruth):
         supersampling: rays along each side of a pixel; 1 to 15.
         num_points: of ground truth on each surface, in val and test.
         seed: of everything random.
-        cache: folder for the rendered split, one file for each combination of the settings above.
+        cache: folder for the rendered split, one file for each combination of the settings above; None takes `synthetic`
+            in SDFSRN_CACHE, by default ~/.cache/sdfsrn.
 
     Raises:
         ValueError: an argument out of range.
@@ -79,7 +80,7 @@ class SyntheticSource(GroundTruth):
         supersampling: int = 2,
         num_points: int = 30_000,
         seed: int = 0,
-        cache: str = "data/synthetic",
+        cache: str | None = None,
     ) -> None:
         settings = {
             "category": category,
@@ -100,7 +101,7 @@ class SyntheticSource(GroundTruth):
         self.views = [self._chosen_views(number, eval_views) for number in range(num_objects)]
         self.records = [(number, view) for number, views in enumerate(self.views) for view in views]
         self.names = [f"{category}-{split}-{number:04d}/{view:02d}" for number, view in self.records]
-        self._arrays = self._load(pathlib.Path(cache), settings)
+        self._arrays = self._load(pathlib.Path(cache) if cache else cache_folder() / "synthetic", settings)
 
     def __len__(self) -> int:
         return len(self.records)
