@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -249,4 +250,5 @@ def _mean(blocks: np.ndarray) -> np.ndarray:
     """Mean of (h, s, w, s, ...) over the s x s samples of each pixel, sample by sample: much faster than NumPy's own."""
     side = blocks.shape[1]
     samples = (blocks[:, row, :, column] for row in range(side) for column in range(side))
-    return functools.reduce(np.add, samples, 0.0) / side**2
+    total: np.ndarray = functools.reduce(operator.add, samples)
+    return total / side**2
