@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -250,5 +248,5 @@ def _mean(blocks: np.ndarray) -> np.ndarray:
     """Mean of (h, s, w, s, ...) over the s x s samples of each pixel, sample by sample: much faster than NumPy's own."""
     side = blocks.shape[1]
     samples = (blocks[:, row, :, column] for row in range(side) for column in range(side))
-    total: np.ndarray = functools.reduce(operator.add, samples)
+    total: np.ndarray = sum(samples, np.zeros(()))  # a number, so that samples of booleans are counted
     return total / side**2
