@@ -25,7 +25,7 @@ from sdfsrn.evaluation.references import sphere
 from sdfsrn.pretrained.__main__ import rounding, write_picture
 from sdfsrn.runtime.configs import config_folder, flatten, instantiate
 
-CHAMFER, SILHOUETTE = 0.075, 0.6  # mean distance at most, intersection over union at least, of three test objects
+CHAMFER, SILHOUETTE = 0.05, 0.65  # mean distance at most, intersection over union at least, of three test objects
 
 
 def configured(command: str, *overrides: str) -> Any:
