@@ -18,6 +18,7 @@ from sdfsrn.cli.loading import load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models import SphereTracer
+from sdfsrn.optimizers import Muon
 from sdfsrn.runtime.configs import config_folder, instantiate
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -40,7 +41,7 @@ def test_experiments_instantiate(experiment: str, tmp_path: pathlib.Path) -> Non
     )
     assert isinstance(model, SDFSRN)
     assert isinstance(instantiate(config.data), ViewsDataModule)
-    assert isinstance(model.configure_optimizers()["optimizer"], torch.optim.Adam)
+    assert isinstance(model.configure_optimizers()["optimizer"], torch.optim.Adam | Muon)
     for callback in config.callbacks.values():
         instantiate(callback)
 

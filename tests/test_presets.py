@@ -37,6 +37,7 @@ EMA = [
     "callbacks=[default,ema]",
     "callbacks.ema.decay=0.75",
     "callbacks.best=null",
+    "optimizer=adam",
     f"optimizer.lr={LR}",
     "trainer.val_check_interval=2",
 ]
