@@ -15,7 +15,7 @@ ENCODER = ["model.encoder._target_=simple.PixelEncoder"]
 class PixelEncoder(torch.nn.Sequential):
     """The mean colour, normalised over the batch, mapped linearly."""
 
-    def __init__(self, latent_dim: int, depth: int, weights: None) -> None:
+    def __init__(self, latent_dim: int, widths: object) -> None:
         super().__init__(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, latent_dim))
         self.latent_dim = latent_dim
 

@@ -116,9 +116,9 @@ def test_facts_that_are_not_known_are_left_out(best: pathlib.Path, exported: pat
 
 def test_a_weight_beyond_float16_is_named_and_nothing_is_written(best: pathlib.Path, tmp_path: pathlib.Path) -> None:
     content = torch.load(best, weights_only=True)
-    content["state_dict"]["raymarcher.step.bias"][0] = 7e4
+    content["state_dict"]["hypernetwork.branches.0.0.bias"][0] = 7e4
     torch.save(content, tmp_path / "large.ckpt")
-    with pytest.raises(ValueError, match=r"^Expected weights that float16 can hold, got 70000 in raymarcher\.step\.bias\.$"):
+    with pytest.raises(ValueError, match=r"^Expected weights that float16 can hold, got 70000 in hypernetwork\.branches\.0\.0\.bias\.$"):
         sdfsrn.export(tmp_path / "large.ckpt", tmp_path / "small.ckpt")
     assert not (tmp_path / "small.ckpt").exists()
 
