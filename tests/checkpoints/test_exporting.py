@@ -118,7 +118,8 @@ def test_a_weight_beyond_float16_is_named_and_nothing_is_written(best: pathlib.P
     content = torch.load(best, weights_only=True)
     content["state_dict"]["hypernetwork.branches.0.0.bias"][0] = 7e4
     torch.save(content, tmp_path / "large.ckpt")
-    with pytest.raises(ValueError, match=r"^Expected weights that float16 can hold, got 70000 in hypernetwork\.branches\.0\.0\.bias\.$"):
+    needle = r"^Expected weights that float16 can hold, got 70000 in hypernetwork\.branches\.0\.0\.bias\.$"
+    with pytest.raises(ValueError, match=needle):
         sdfsrn.export(tmp_path / "large.ckpt", tmp_path / "small.ckpt")
     assert not (tmp_path / "small.ckpt").exists()
 
