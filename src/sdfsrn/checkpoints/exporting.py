@@ -63,8 +63,9 @@ def _facts(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if git := checkpoint["config"].get("git"):
         facts["commit"] = git["commit"] + (" with changes" if git["dirty"] else "")
     if (overrides := run / ".hydra" / "overrides.yaml").is_file():
-        given = [word for word in OmegaConf.load(overrides) if not word.startswith(("hydra.", "paths."))]
-        facts["command"] = shlex.join(["python", "-m", "sdfsrn.train", *given])
+        given = [str(word) for word in OmegaConf.load(overrides)]
+        told = [word for word in given if not word.startswith(("hydra.", "paths."))]
+        facts["command"] = shlex.join(["python", "-m", "sdfsrn.train", *told])
     if (summary := run / "test" / "summary.json").is_file():
         found = json.loads(summary.read_text())
         if pathlib.Path(str(found["about"].get("checkpoint"))).name == path.name:
