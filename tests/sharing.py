@@ -74,7 +74,7 @@ def main(processes: int, folder: pathlib.Path) -> None:
     pl.seed_everything(0, verbose=False)
     shared = [f"trainer.devices={processes}", f"data.batch_size={TOGETHER // processes}", "strategy=ddp"]
     trainer, model = fitted(configured(folder, *shared, "trainer.precision=64-true", "+trainer.limit_val_batches=0"))
-    still = [*shared, "optimizer.lr=0", "trainer.max_steps=1", "trainer.val_check_interval=1"]
+    still = [*shared, "model/raymarcher=dense", "optimizer.lr=0", "trainer.max_steps=1", "trainer.val_check_interval=1"]
     found = {
         "weights": model.state_dict(),
         "validation": {
@@ -87,7 +87,9 @@ def main(processes: int, folder: pathlib.Path) -> None:
 
 def configured(folder: pathlib.Path, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("train", [*TINY, *overrides, f"paths.cache={folder}", f"paths.output={folder}"])
+        given = any(override.startswith("model/raymarcher=") for override in overrides)
+        paper = ["optimizer=adam", *([] if given else ["model/raymarcher=lstm"])]  # without random numbers of a process's own
+        return compose("train", [*TINY, *paper, *overrides, f"paths.cache={folder}", f"paths.output={folder}"])
 
 
 def fitted(config: DictConfig) -> tuple[pl.Trainer, SDFSRN]:

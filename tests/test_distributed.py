@@ -179,7 +179,7 @@ def test_trainers(name: str) -> None:
 
 def test_fully_sharded_data_parallelism_wraps_branches_and_stages() -> None:
     """Lightning itself runs it on GPUs alone; torch's part of it is in sharing.py."""
-    config = composed("strategy=fsdp", "trainer=gpu", "precision=bf16", "model.encoder.weights=null")
+    config = composed("strategy=fsdp", "trainer=gpu", "precision=bf16", "model/encoder=resnet", "model.encoder.weights=null")
     strategy = instantiate(config.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
     assert not any(vars(strategy.mixed_precision_config)[name] for name in ("param_dtype", "reduce_dtype", "buffer_dtype"))
