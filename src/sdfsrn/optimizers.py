@@ -93,8 +93,10 @@ def orthogonalized(matrix: Float[Tensor, "n k"], iterations: int = 5) -> Float[T
     a, b, c = _COEFFICIENTS
     matrix = matrix / matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
     gram, one = matrix.mT @ matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-    product = one
-    for _ in range(iterations):
+    product = factor = one
+    for iteration in range(iterations):
+        if iteration:
+            gram = factor @ gram @ factor
         factor = torch.addmm(a * one + b * gram, gram, gram, alpha=c)
-        product, gram = product @ factor, factor @ gram @ factor
+        product = product @ factor
     return matrix @ product

@@ -23,7 +23,7 @@ BASE = "base"  # the name of the command's own configuration
 
 
 class Configuration(NamedTuple):
-    """What is trained, and what it is measured on."""
+    """A training to compare, and the pictures that measure it."""
 
     overrides: list[str]  # beside those of the command
     config: DictConfig

@@ -56,7 +56,7 @@ def _portable(node: Any) -> Any:
 
 
 def _facts(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known about a training, from its checkpoint and its folder."""
+    """Steps, commit, command and test means of a training, as far as its checkpoint and folder have them."""
     run, facts = path.resolve().parent.parent, {}
     if "global_step" in checkpoint:
         facts["steps"] = checkpoint["global_step"]

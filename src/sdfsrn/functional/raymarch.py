@@ -45,16 +45,18 @@ def secant(
     which stays 5 % of the interval away from both. Where f has one sign, or does not fall, the result lies between the two all
     the same.
     """
-    for step in range(num_steps + 1):
-        part = near_sdf / (near_sdf - far_sdf).clamp(min=torch.finfo(near.dtype).tiny)
-        if step == num_steps:
-            break
-        middle = near + part.clamp(0.05, 0.95) * (far - near)
+    for _ in range(num_steps):
+        middle = near + _root(near_sdf, far_sdf).clamp(0.05, 0.95) * (far - near)
         value = sdf(middle)
         outside = value > 0
         near, near_sdf = torch.where(outside, middle, near), torch.where(outside, value, near_sdf)
         far, far_sdf = torch.where(outside, far, middle), torch.where(outside, far_sdf, value)
-    return near + part.clamp(0, 1) * (far - near)
+    return near + _root(near_sdf, far_sdf).clamp(0, 1) * (far - near)
+
+
+def _root(near_sdf: Tensor, far_sdf: Tensor) -> Tensor:
+    """The part of the interval at which the line through f at both ends falls to 0."""
+    return near_sdf / (near_sdf - far_sdf).clamp(min=torch.finfo(near_sdf.dtype).tiny)
 
 
 def implicit_depth(
