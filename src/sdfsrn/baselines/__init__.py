@@ -1,0 +1,1 @@
+"""The methods that the paper compares with, as models of this package: DVR, SoftRas and CMR."""
