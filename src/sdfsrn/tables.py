@@ -37,6 +37,7 @@ class Row(NamedTuple):
     published: Sequence[float]  # accuracy and coverage, x10
     name: str = ""  # of its folder
     experiment: str = ""  # to train
+    model: str = "sdfsrn"  # in place of the experiment's own, which is the paper's; its part of the budget
     evaluates: str = ""  # in place of an experiment: the row whose best checkpoint is evaluated
     overrides: Sequence[str] = ()  # of the training or evaluation
     data: Sequence[str] = ()  # more overrides with the paper's data
@@ -58,7 +59,7 @@ def tables(config: DictConfig) -> Table:
     asked = [config.rows] if isinstance(config.rows, str) else config.rows or names
     check_choices("rows", asked, names)
     if config.run and not config.budget.builtin and config.data.root is None:
-        raise ValueError("Expected data.root=FOLDER with the table's data, or budget=smoke for the built-in data.")
+        raise ValueError("Expected data.root=FOLDER with the table's data, or budget=cpu or smoke for the built-in data.")
     jobs = {row.name: job(row, described, config, output) for row in rows if row.name}
     chosen = [jobs[name] for name in names if config.run and name in asked and not jobs[name].finished]
     _check_data(chosen)
@@ -67,7 +68,7 @@ def tables(config: DictConfig) -> Table:
         f"Table {config.table}: {described['title']}",
         described["headings"],
         [line(row, jobs.get(row.name), failures.get(row.name)) for row in rows],
-        [config.budget.note] if config.budget.note else [],
+        [*([config.budget.note] if config.budget.note else []), *described.get("notes", ())],
     )
     show(table)
     for path in write(table, output / f"table_{config.table}", config.format):
@@ -106,7 +107,9 @@ def job(row: Row, table: dict[str, Any], config: DictConfig, output: pathlib.Pat
     else:
         module, trained = "train", folder
         data = [*table.get("builtin", ()), *row.builtin] if config.budget.builtin else [*row.data, *_root(config)]
-        overrides = [f"experiment={row.experiment}", *row.overrides, *data, *config.budget.train, *config.overrides]
+        model = [] if row.model == "sdfsrn" else [f"model={row.model}"]
+        budget = [*config.budget.train, *config.budget.models.get(row.model, ())]
+        overrides = [f"experiment={row.experiment}", *model, *row.overrides, *data, *budget, *config.overrides]
     try:
         composed = hydra.compose(module, overrides)
     except HydraException as error:
