@@ -44,7 +44,10 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         protocol: how its shapes are meshed and measured; travels in checkpoints.
         preprocessing: from a picture to its input, as in training; travels in checkpoints.
         config: the run's configuration, plain dictionaries; travels in checkpoints. Empty for a model built in Python.
+        capturable: whether `step` does the same operations for any values, and so can be a CUDA graph.
     """
+
+    capturable = True
 
     def __init__(
         self,
@@ -97,16 +100,25 @@ class ShapeModel(pl.LightningModule, abc.ABC):
 
     def training_step(self, views: Views, batch_index: int) -> dict[str, Tensor]:
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
+        loss, terms = self.step(views)
+        values = {"loss": loss, **terms}
+        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return values
+
+    def step(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and what is logged beside it: `hit` and the terms. Tensors alone, so that it can be a CUDA graph."""
         shape = self(views.image)
         rendering = self.render(shape, views)
         with full_precision(views.image):
             loss, terms = self.losses(shape, rendering, views)
         silhouette = views.inverse_density * views.inside
         hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
-        values = {"loss": loss, "hit": hit, **terms}
-        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return values
+        return loss, {"hit": hit, **terms}
+
+    def work_of_step(self, step: int) -> Any:
+        """What tells one step's operations from another's, where they change during training; None where they do not."""
+        return None
 
     def validation_step(self, views: Views, batch_index: int) -> None:
         """Measure silhouettes in the input's view, and shapes of known ground truth.

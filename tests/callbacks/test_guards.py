@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sdfsrn.callbacks import CollapseWarning, FiniteLoss
+from sdfsrn.callbacks.guards import _Step
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: pathlib.Path) -> None:
@@ -16,6 +17,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: pathlib.Path) ->
         datamodule=types.SimpleNamespace(dataset=lambda split: types.SimpleNamespace(source=source)),
         callback_metrics={"train/color": torch.tensor(torch.nan)},
         global_step=7,
+        optimizers=[],
     )
     guard = FiniteLoss(str(tmp_path))
     guard.on_train_batch_start(trainer, None, types.SimpleNamespace(index=torch.tensor([2, 0])), 0)
@@ -25,6 +27,47 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: pathlib.Path) ->
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     assert report["pictures"] == ["c", "a"]
     assert report["step"] == 7
+
+
+def test_weights_outlive_a_step_that_is_checked_later(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CUDA device, where the optimizer leaves the step out, and the host asks two steps later."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
+    trainer = types.SimpleNamespace(datamodule=None, callback_metrics={}, global_step=0, optimizers=[optimizer])
+    guard = FiniteLoss(str(tmp_path))
+
+    class OnDevice(torch.Tensor):
+        is_cuda = True
+
+    def step(number: int, factor: float) -> None:
+        trainer.global_step = number
+        guard.on_train_batch_start(trainer, None, types.SimpleNamespace(index=torch.tensor([number])), 0)
+        optimizer.zero_grad()
+        loss = factor * weight.sum()
+        guard.on_before_backward(trainer, None, loss.as_subclass(OnDevice))
+        loss.backward()
+        optimizer.step()
+
+    step(0, 1.0)
+    after_one = weight.detach().clone()
+    assert not torch.equal(after_one, torch.ones(2))
+    step(1, float("nan"))
+    assert torch.equal(weight, after_one)
+    step(2, 1.0)
+    assert not torch.equal(weight, after_one)
+    step(3, 1.0)
+    with pytest.raises(FloatingPointError, match="step 1"):
+        step(4, 1.0)
+    assert json.loads((tmp_path / "nonfinite.json").read_text())["index"] == [1]
+    guard.on_train_end(trainer, None)
+
+
+def test_a_step_that_is_not_checked_yet_is_before_validation(tmp_path: pathlib.Path) -> None:
+    trainer = types.SimpleNamespace(datamodule=None, callback_metrics={}, global_step=5, optimizers=[])
+    guard = FiniteLoss(str(tmp_path))
+    guard._unchecked.append(_Step(4, torch.tensor(torch.inf), torch.tensor([3]), {}))
+    with pytest.raises(FloatingPointError, match="step 4"):
+        guard.on_validation_start(trainer, None)
 
 
 def test_collapse_is_reported_once_and_in_words() -> None:

@@ -1,12 +1,15 @@
-"""Callbacks: sphere pretraining, guards, pictures, monitors and the last checkpoint."""
+"""Callbacks: sphere pretraining, CUDA graphs, guards, pictures, monitors, progress and the last checkpoint."""
 
+from sdfsrn.callbacks.graphs import CaptureSteps
 from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
 from sdfsrn.callbacks.monitors import LogOptimization, LogThroughput
 from sdfsrn.callbacks.pictures import LogPictures
 from sdfsrn.callbacks.pretraining import SpherePretraining
+from sdfsrn.callbacks.progress import ProgressBar
 
 __all__ = [
+    "CaptureSteps",
     "CollapseWarning",
     "EarlyStopping",
     "FiniteLoss",
@@ -14,5 +17,6 @@ __all__ = [
     "LogOptimization",
     "LogPictures",
     "LogThroughput",
+    "ProgressBar",
     "SpherePretraining",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,39 +15,85 @@ from torch import Tensor
 from sdfsrn.structures import Views
 
 
+class _Step(NamedTuple):
+    """What is known of a step whose loss is to be checked."""
+
+    number: int
+    loss: Tensor
+    index: Tensor  # of the pictures in the split
+    terms: dict[str, Tensor]
+
+
 class FiniteLoss(pl.Callback):
-    """Stop before the optimizer's step if the loss is not finite, and write down the pictures of the batch.
+    """Stop if the loss is not finite, and write down the pictures of the batch; the weights stay as they were before the step.
+
+    On a CUDA device with an optimizer that leaves its step out by a flag (fused Adam, AdamW), the check comes `lag` steps
+    later, so that the host does not wait for the device; elsewhere before the gradients are computed.
 
     Args:
         folder: of `nonfinite.json`: the step, the loss and its terms, the pictures' names and positions in the split.
+        lag: how many steps the host may be ahead of the check.
 
     Raises:
         FloatingPointError: the loss is not finite; names the file.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, lag: int = 2) -> None:
         self.path = pathlib.Path(folder) / "nonfinite.json"
+        self.lag = lag
         self._batch: Views | None = None
+        self._unchecked: collections.deque[_Step] = collections.deque()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
-        """Store the batch."""
+        """Store the batch, and check the step of `lag` steps ago."""
         self._batch = batch
+        while len(self._unchecked) > self.lag:
+            self._check(trainer, self._unchecked.popleft())
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Check the loss before its gradients are computed."""
-        if torch.isfinite(loss):
+        """Check the loss, or have the optimizer's step left out if it is not finite and check later."""
+        index = torch.zeros(0, dtype=torch.long) if self._batch is None else self._batch.index
+        terms = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        step = _Step(trainer.global_step, loss.detach().clone(), index, terms)
+        optimizers = [getattr(o, "optimizer", o) for o in trainer.optimizers] if loss.is_cuda else []
+        if not optimizers or not all(_can_leave_out(optimizer) for optimizer in optimizers):
+            return self._check(trainer, step)
+        for optimizer in optimizers:
+            optimizer.found_inf = (~torch.isfinite(step.loss)).float()
+        self._unchecked.append(step._replace(index=index.clone(), terms={k: v.clone() for k, v in terms.items()}))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check all steps so far, before anything is saved."""
+        self._check_all(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the last steps."""
+        self._check_all(trainer)
+
+    def _check_all(self, trainer: pl.Trainer) -> None:
+        while self._unchecked:
+            self._check(trainer, self._unchecked.popleft())
+
+    def _check(self, trainer: pl.Trainer, step: _Step) -> None:
+        if torch.isfinite(step.loss):
             return
-        indices = [] if self._batch is None else self._batch.index.tolist()
+        loss, indices = float(step.loss), step.index.tolist()
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
         names = [datamodule.dataset("train").source.names[i] for i in indices] if datamodule else []
-        terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-        report = {"step": trainer.global_step, "loss": str(float(loss)), "index": indices, "pictures": names}
+        report = {"step": step.number, "loss": str(loss), "index": indices, "pictures": names}
+        terms = {name: str(float(value)) for name, value in step.terms.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({**report, "terms": {name: str(value) for name, value in terms.items()}}, indent=2))
+        self.path.write_text(json.dumps({**report, "terms": terms}, indent=2))
         raise FloatingPointError(
-            f"The loss is {float(loss)} at step {trainer.global_step}; the batch's pictures are listed in {self.path}. "
+            f"The loss is {loss} at step {step.number}; the batch's pictures are listed in {self.path}. "
             "Lower optimizer.lr, or look at these pictures and cameras."
         )
+
+
+def _can_leave_out(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer skips its step where its attribute `found_inf` is 1, as torch's fused ones do."""
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    return fused and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -65,7 +113,8 @@ class CollapseWarning(pl.Callback):
 
     def __init__(self, patience: int = 50) -> None:
         self.patience = patience
-        self._empty = 0
+        self._empty: Tensor | None = None  # steps without a surface, on the model's device
+        self._steps, self._warned = 0, False
 
     def on_train_batch_end(
         self,
@@ -75,9 +124,15 @@ class CollapseWarning(pl.Callback):
         batch: Views,
         batch_idx: int,
     ) -> None:
-        """Count steps in which no ray met a surface."""
-        self._empty = 0 if outputs["hit"] > 0 else self._empty + 1
-        if self._empty == self.patience:
+        """Count steps in which no ray met a surface; look at the count every few steps, since a GPU is waited for then."""
+        hit = outputs["hit"].detach()
+        self._empty = torch.where(hit > 0, 0, (torch.zeros_like(hit) if self._empty is None else self._empty) + 1)
+        self._steps += 1
+        if hit.is_cuda and self._steps % self.patience:
+            return
+        empty, before = int(self._empty), self._warned
+        self._warned = empty >= self.patience
+        if self._warned and not before:
             rank_zero_warn(
                 f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface, the signed distance has no "
                 f"zero crossing on any of them (step {trainer.global_step}). Start again with another seed, a lower "

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from sdfsrn.callbacks import LastCheckpoint
+from sdfsrn.callbacks import LastCheckpoint, ProgressBar
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
@@ -80,6 +80,9 @@ def build_model(config: DictConfig) -> ShapeModel:
 def build_trainer(config: DictConfig) -> pl.Trainer:
     """The trainer with its callbacks and loggers; the loggers get the configuration and the commit."""
     callbacks = [instantiate(node) for node in config.callbacks.values() if node is not None]
+    own_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    if config.trainer.get("enable_progress_bar", True) and not own_bar:
+        callbacks.append(ProgressBar())
     if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
         log.warning(
             "An interrupted run cannot be resumed without LastCheckpoint. 'callbacks=[default,NAME]' adds to the default ones."

@@ -169,9 +169,8 @@ def look_at_origin(azimuth: Float[Tensor, " b"], elevation: Float[Tensor, " b"],
 
 def _mirrored(world_to_camera: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
     """x turned about in the world, the camera and the picture: the rotation stays one, and the lens is that of the mirror."""
-    turn = world_to_camera.new_tensor([-1.0, 1.0, 1.0])
-    world_to_camera = turn[:, None] * world_to_camera * torch.cat([turn, turn.new_ones(1)])
-    return world_to_camera, turn[:, None] * intrinsics * turn
+    turn = 1 - 2 * torch.eye(1, 4, dtype=intrinsics.dtype, device=intrinsics.device)[0]  # made without waiting for a device
+    return turn[:3, None] * world_to_camera * turn, turn[:3, None] * intrinsics * turn[:3]
 
 
 def _to_camera(world_to_camera: Tensor, points: Tensor) -> Tensor:
@@ -183,8 +182,10 @@ def _screen(intrinsics: Tensor, uv: Tensor) -> Tensor:
 
 
 def _image_plane(intrinsics: Tensor, screen: Tensor) -> Tensor:
-    inverse: Tensor = torch.linalg.inv_ex(intrinsics[..., :2, :2]).inverse
-    return (screen - intrinsics[..., :2, 2:].mT) @ inverse.mT
+    (a, b), (c, d) = ((row[..., 0], row[..., 1]) for row in (intrinsics[..., 0, :], intrinsics[..., 1, :]))
+    x, y = (screen - intrinsics[..., None, :2, 2]).unbind(-1)
+    a, b, c, d = (value[..., None] for value in (a, b, c, d))
+    return torch.stack([d * x - b * y, a * y - c * x], -1) / (a * d - b * c)[..., None]
 
 
 def _pixels(intrinsics: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor:

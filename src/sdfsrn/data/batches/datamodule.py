@@ -148,6 +148,10 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Views:
         """Make the batch, on the device."""
+        return self.make_batch(batch)
+
+    def make_batch(self, batch: RawBatch) -> Views:
+        """The batch of what the loader delivered, on its device."""
         pictures, params = batch
         if not isinstance(pictures, Pictures):
             assert self._stored is not None  # the loader that delivers rows was made after they were stored
