@@ -25,7 +25,7 @@ def random_depths(
 ) -> Float[Tensor, "b r m"]:
     """Depths per ray, uniform between `near` and `far`; `uniform` in [0, 1) fixes the draws."""
     if uniform is None:
-        uniform = torch.rand(*views.distance.shape, num_samples, device=views.uv.device)
+        uniform = torch.rand(*views.distance.shape, num_samples, dtype=views.uv.dtype, device=views.uv.device)
     return near + uniform * (far - near)
 
 

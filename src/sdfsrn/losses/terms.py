@@ -107,6 +107,6 @@ class EikonalLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """The mean over the batch; `uniform` in [0, 1) fixes the random draws."""
         if uniform is None:
-            uniform = torch.rand(len(views.uv), self.num_points, 3, device=views.uv.device)
+            uniform = torch.rand(len(views.uv), self.num_points, 3, dtype=views.uv.dtype, device=views.uv.device)
         points = self.low + uniform * (self.high - self.low)
         return losses.eikonal_loss(shape.gradient(points))
