@@ -145,7 +145,7 @@ def test_a_batch_gives_what_its_objects_give_one_by_one(kind: type) -> None:
 @CAMERAS
 def test_a_hard_limit_is_the_mask_of_a_ray_caster(kind: type) -> None:
     """sigma to 0: alpha is the coverage of pixel centres, the visible triangles' too; the area is that of the outline."""
-    triangles, depth, faces, camera = ball(kind, subdivisions=4)
+    triangles, depth, _, camera = ball(kind, subdivisions=4)
     mesh = trimesh.creation.icosphere(4, 0.5)
     size, points = (64, 64), pixel_centers(64, 64, dtype=torch.double).expand(3, -1, -1)
     alpha = on_grid(triangles, size, 1e-9)

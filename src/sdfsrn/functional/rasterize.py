@@ -1,7 +1,7 @@
 """The soft rasteriser: triangles to silhouettes with gradients, colours and the visible surface, on any device.
 
-Triangles that are far from a pixel do not matter to it, so all work is done on (triangle, pixel) pairs: flat lists of those that
-are near enough. Sums follow the order of the pairs and are the same in every run. Coordinates are those of the screen.
+Triangles that are far from a pixel do not matter to it, so all work is done on (triangle, pixel) pairs: flat lists of those
+that are near enough. Sums follow the order of the pairs and are the same in every run. Coordinates are those of the screen.
 
 Liu et al., Soft Rasterizer, ICCV 2019.
 """
@@ -46,8 +46,8 @@ def reach(sigma: float) -> float:
 def grid_pairs(triangles: Float[Tensor, "b f 3 2"], drawn: Bool[Tensor, "b f"], size: tuple[int, int], margin: float) -> Pairs:
     """Pair every triangle with the pixels whose centres lie in its bounding box, enlarged by `margin` on all sides.
 
-    `drawn` leaves triangles out, as does a corner that is not finite; `size` is the height and width of the pictures. The number
-    of pairs depends on the triangles: here, and nowhere else, a device is waited for.
+    `drawn` leaves triangles out, as does a corner that is not finite; `size` is the height and width of the pictures. The
+    number of pairs depends on the triangles: here, and nowhere else, a device is waited for.
     """
     (height, width), (batch, count) = size, drawn.shape
     drawn = drawn & triangles.isfinite().flatten(2).all(-1)
