@@ -30,6 +30,8 @@ class MeshModel(ShapeModel):
         optimizer, scheduler, validation: see `ShapeModel`.
     """
 
+    whole_pictures = True
+
     def __init__(
         self,
         encoder: nn.Module,
