@@ -235,3 +235,23 @@ def test_useless_triangles_give_finite_gradients_and_no_coverage() -> None:
     )
     assert (nothing == 0).all()
     assert nothing.shape == (2, 81)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU CHECKED: THERE IS NONE")
+@CAMERAS
+def test_a_gpu_gives_what_a_cpu_gives_and_the_same_bits_twice(kind: type) -> None:
+    triangles, depth, *_ = ball(kind, subdivisions=3)
+    direction = torch.randn(3, 64 * 64)
+    found = {}
+    for name, device in (("cpu", "cpu"), ("gpu", "cuda"), ("again", "cuda")):
+        corners = triangles.float().to(device).requires_grad_()
+        points = pixel_centers(64, 64, device=device).expand(3, -1, -1)
+        pairs = grid_pairs(corners, (depth > 0).all(-1).to(device), (64, 64), reach(1e-4))
+        alpha = soft_silhouette(corners, points, pairs, 1e-4)
+        (gradient,) = torch.autograd.grad((alpha * direction.to(device)).sum(), corners)
+        visible = visible_triangles(corners, depth.float().to(device), points, pairs, kind is PerspectiveCamera)
+        found[name] = [x.detach().cpu() for x in (alpha, gradient, visible.depth, visible.triangle)]
+    assert all(torch.equal(one, other) for one, other in zip(found["gpu"], found["again"], strict=True))
+    torch.testing.assert_close(found["gpu"][0], found["cpu"][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["gpu"][1], found["cpu"][1], rtol=1e-3, atol=1e-2)
+    assert (found["gpu"][3] != found["cpu"][3]).float().mean() < 1e-3

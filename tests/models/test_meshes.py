@@ -86,7 +86,7 @@ def test_a_mesh_has_the_texture_s_colors() -> None:
     texture = Texture(torch.rand(2, 2, 16, 32) * 2 - 1, torch.rand(2, 3, 8, 8), symmetric=True)
     shape = meshes(SPHERE.vertices.repeat(2, 1, 1), texture)
     mesh = shape[1:2].mesh()
-    expected = (texture[1:2].at(SPHERE.vertices[None])[0] + 1) * 127.5
+    expected = (texture.select(slice(1, 2)).at(SPHERE.vertices[None])[0] + 1) * 127.5
     np.testing.assert_allclose(mesh.visual.vertex_colors[:, :3], expected.numpy(), atol=0.51)
     assert not shape[1:2].mesh(color=False).visual.defined
 

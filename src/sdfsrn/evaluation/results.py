@@ -153,6 +153,6 @@ def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: Eval
     status, values = measure(mesh, thing.truth, protocol)
     if status.startswith("failure"):
         mesh = trimesh.Trimesh()
-    elif not math.isnan(error := color_error(rendering, thing.views, thing.background)):
-        values = values | {"color_error": error}
+    elif not math.isnan(difference := color_error(rendering, thing.views, thing.background)):
+        values = values | {"color_error": difference}
     return thing.row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh

@@ -167,17 +167,17 @@ def _nearest_on_edges(at: Float[Tensor, "2 n"], corners: Float[Tensor, "2 3 n"])
     first, second, third = (arm - along * edges).square().sum(0)
     is_first = (first <= second) & (first <= third)
     is_second = ~is_first & (second <= third)
-    share = torch.stack([is_first, is_second, ~(is_first | is_second)]) * along
-    start = torch.stack([is_first, is_second, ~(is_first | is_second)]) * (1 - along)
+    nearest = torch.stack([is_first, is_second, ~(is_first | is_second)])
+    weight = nearest * (1 - along) + (nearest * along).roll(1, 0)
     turn = edges[0] * arm[1] - edges[1] * arm[0]
-    return start + share.roll(1, 0), (turn >= 0).all(0) | (turn <= 0).all(0)
+    return weight, (turn >= 0).all(0) | (turn <= 0).all(0)
 
 
 def _barycentric(at: Float[Tensor, "2 n"], corners: Float[Tensor, "2 3 n"]) -> Float[Tensor, "3 n"]:
     """Barycentric coordinates of points, negative outside; not finite where a triangle has no area."""
-    (x, y), (px, py) = corners, at
-    after, last = (1, 2, 0), (2, 0, 1)
-    area = (x[after, :] - px) * (y[last, :] - py) - (y[after, :] - py) * (x[last, :] - px)
+    arm = corners - at[:, None]
+    after, last = arm.roll(-1, 1), arm.roll(-2, 1)
+    area: Tensor = after[0] * last[1] - after[1] * last[0]
     return area / area.sum(0)
 
 

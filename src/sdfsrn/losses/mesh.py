@@ -55,7 +55,7 @@ class SmoothnessLoss(nn.Module):
 
     def forward(self, shape: Meshes, rendering: object, views: object) -> Float[Tensor, ""]:
         """The mean over vertices and objects."""
-        return (shape.sphere.cotangent @ shape.vertices).norm(dim=-1).mean()
+        return torch.linalg.vector_norm(shape.sphere.cotangent @ shape.vertices, dim=-1).mean()
 
 
 class DeformationLoss(nn.Module):
@@ -63,7 +63,7 @@ class DeformationLoss(nn.Module):
 
     def forward(self, shape: Meshes, rendering: object, views: object) -> Float[Tensor, ""]:
         """The mean over learned vertices and objects."""
-        return shape.offsets.norm(dim=-1).mean()
+        return torch.linalg.vector_norm(shape.offsets, dim=-1).mean()
 
 
 class TextureLoss(nn.Module):

@@ -54,7 +54,7 @@ class Texture(NamedTuple):
             points = torch.cat([points[..., :1].abs(), points[..., 1:]], -1)
         return sample_map(self.picture, sample_map(self.flow, sphere_uv(points), padding="border"))
 
-    def __getitem__(self, objects: slice) -> Texture:  # type: ignore[override]  # objects, not fields
+    def select(self, objects: slice) -> Texture:
         """The textures of some of the objects."""
         return Texture(self.flow[objects], self.picture[objects], self.symmetric)
 
@@ -77,7 +77,7 @@ class Meshes:
 
     def __getitem__(self, objects: slice) -> Meshes:
         """Select some of the objects."""
-        texture = None if self.texture is None else self.texture[objects]
+        texture = None if self.texture is None else self.texture.select(objects)
         return Meshes(self.vertices[objects], self.sphere, self.offsets[objects], texture)
 
     def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
