@@ -4,6 +4,7 @@ from sdfsrn.runtime.threads import limit_spinning
 
 limit_spinning()  # before any import of torch
 
+from sdfsrn.baselines.mesh import MeshModel
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.exporting import export
 from sdfsrn.checkpoints.loading import load
@@ -23,6 +24,7 @@ __all__ = [
     "EvaluationProtocol",
     "Grid",
     "March",
+    "MeshModel",
     "Rays",
     "Rendering",
     "Shape",

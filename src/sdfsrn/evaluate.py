@@ -17,7 +17,7 @@ from sdfsrn.evaluation.report import report_evaluation
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate as evaluate_split
 from sdfsrn.evaluation.summary import complaint
-from sdfsrn.inference import refine
+from sdfsrn.inference import check_refinable, refine
 from sdfsrn.models import Shape
 from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.seeds import seed_everything
@@ -38,13 +38,14 @@ def evaluate(config: DictConfig) -> dict[str, Any] | None:
         return None
     seed_everything(config.seed)
     model = load_model(config)
+    refinement = _refinement(config, model)
     datamodule = _datamodule(config, model.config)
     datamodule.prepare()
     options = EvaluationOptions(
         formats=config.mesh_formats,
         limit=config.limit,
         reference=_reference(datamodule),
-        refine=_refinement(config),
+        refine=refinement,
         about=_about(config, datamodule),
     )
     protocol, output = load_protocol(config.protocol, model), pathlib.Path(config.paths.output)
@@ -68,9 +69,10 @@ def _reference(datamodule: ViewsDataModule) -> Source | None:
         return None
 
 
-def _refinement(config: DictConfig) -> Callable[[ShapeModel, Views], Shape] | None:
+def _refinement(config: DictConfig, model: ShapeModel) -> Callable[[ShapeModel, Views], Shape] | None:
     if not config.test_time_optimization:
         return None
+    check_refinable(model)
     return lambda model, views: refine(model, views, config.optimization.steps, config.optimization.lr, config.seed).shape
 
 

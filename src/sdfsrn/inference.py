@@ -62,12 +62,25 @@ class Refinement(NamedTuple):
     losses: list[float]  # before every step
 
 
+def check_refinable(model: ShapeModel) -> None:
+    """Raise ValueError for a model without test-time optimization."""
+    if model.whole_pictures:
+        raise ValueError(
+            f"Expected a model that renders single rays for test-time optimization, got {type(model).__name__}, which renders "
+            "whole pictures: evaluate it with test_time_optimization=false."
+        )
+
+
 def refine(model: ShapeModel, views: Views, steps: int = 100, lr: float = 1e-3, seed: int = 0) -> Refinement:
     """Fit the latent codes of some pictures, whose cameras are known, under the training losses; no weight changes.
 
     Adam from the encoder's codes on, with new random rays every step; `views` hold all pixels. The same seed gives the same
     codes, and leaves torch's random state alone. Last row of Table 3, arXiv:2010.10505.
+
+    Raises:
+        ValueError: a model that cannot be fitted, see `check_refinable`.
     """
+    check_refinable(model)
     was_training = model.training
     model.eval()
     with torch.random.fork_rng([views.image.device] if views.image.is_cuda else []), torch.enable_grad():

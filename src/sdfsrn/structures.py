@@ -56,7 +56,7 @@ class Rendering(Protocol):
 
     @property
     def color(self) -> Float[Tensor, "b r 3"]:
-        """RGB in [-1, 1]."""
+        """RGB in [-1, 1]; NaN where the model has no colours."""
         ...
 
     @property

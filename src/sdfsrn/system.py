@@ -41,6 +41,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         validation: how to measure during training, coarser than the test's `protocol`.
 
     Attributes:
+        whole_pictures: it renders all pixels of a picture or none, so that its latent codes cannot be fitted to sampled rays.
         protocol: how its shapes are meshed and measured; travels in checkpoints.
         preprocessing: from a picture to its input, as in training; travels in checkpoints.
         config: the run's configuration, plain dictionaries; travels in checkpoints. Empty for a model built in Python.
@@ -48,6 +49,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
     """
 
     capturable = True
+    whole_pictures = False
 
     def __init__(
         self,

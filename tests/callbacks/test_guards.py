@@ -74,5 +74,5 @@ def test_collapse_is_reported_once_and_in_words() -> None:
     callback, trainer = CollapseWarning(patience=3), types.SimpleNamespace(global_step=9)
     for hit in (0.0, 0.0, 0.1, 0.0, 0.0):
         callback.on_train_batch_end(trainer, None, {"hit": torch.tensor(hit)}, None, 0)
-    with pytest.warns(UserWarning, match="no zero crossing"):
+    with pytest.warns(UserWarning, match="no ray inside a silhouette has met a surface"):
         callback.on_train_batch_end(trainer, None, {"hit": torch.tensor(0.0)}, None, 0)

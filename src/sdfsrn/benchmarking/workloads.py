@@ -203,7 +203,7 @@ def deliveries(config: Mapping[str, Any], device: torch.device) -> dict[str, Cal
     """
     source = PreloadedSource(instantiate(config["pictures"]), "train")
     names = ("num_rays", "boundary_fraction", "jitter", "scale_jitter")
-    settings = BatchSettings(**{name: config["data"][name] for name in names})
+    settings = BatchSettings(**{name: config["data"][name] for name in names}, training=True)
     keys = [SampleKey(i, i) for i in range(len(source))]
     draws, pictures = DrawDataset(settings), PictureDataset(source, settings, checked=True)
     stored = source.pictures().to(device)

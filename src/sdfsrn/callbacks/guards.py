@@ -134,7 +134,7 @@ class CollapseWarning(pl.Callback):
         self._warned = empty >= self.patience
         if self._warned and not before:
             rank_zero_warn(
-                f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface, the signed distance has no "
-                f"zero crossing on any of them (step {trainer.global_step}). Start again with another seed, a lower "
-                "optimizer.lr, more callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
+                f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface "
+                f"(step {trainer.global_step}). Start again with another seed, a lower optimizer.lr, for SDF-SRN more "
+                "callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
             )

@@ -157,7 +157,7 @@ def shown_color(rendering: Rendering, background: float) -> Float[Tensor, "b r 3
 def color_error(rendering: Rendering, views: Views, background: float) -> float:
     """Mean squared difference between `shown_color` and the pictures', in [-1, 1], over all rays and channels.
 
-    With all pixels of the pictures as rays.
+    With all pixels of the pictures as rays. NaN where the rendering has no colours.
     """
     return float((shown_color(rendering, background) - views.color).square().mean())
 

@@ -65,7 +65,10 @@ def preview(model: ShapeModel, views: Views, names: Sequence[str]) -> list[Previ
 
 @torch.no_grad()
 def draw(rendering: Rendering, views: Views, meshes: Sequence[trimesh.Trimesh], background: float) -> list[list[np.ndarray]]:
-    """The pictures that HEADINGS names, for each object; `views` must have all pixels of the images."""
+    """The pictures that HEADINGS names, for each object; `views` must have all pixels of the images.
+
+    Without colours, where the rendering's are NaN, the mesh stands for the rendering.
+    """
     shape = (views.image.shape[-2], views.image.shape[-1])
     inside = rendering.opacity >= 0.5
     depth = torch.where(inside, rendering.depth, torch.nan).unflatten(-1, shape).cpu().numpy()
@@ -74,7 +77,8 @@ def draw(rendering: Rendering, views: Views, meshes: Sequence[trimesh.Trimesh], 
     cameras = [views.camera.map(operator.itemgetter(i)) for i in range(len(meshes))]
     pictures = []
     for i, (mesh, camera) in enumerate(zip(meshes, cameras, strict=True)):
-        image, normals = to_picture(views.image[i]), render_mesh(mesh, camera, shape).normals
+        image, rendered = to_picture(views.image[i]), render_mesh(mesh, camera, shape)
+        shown = rendered.color if color[i].isnan().any() else to_picture(color[i])
         mask = overlay(image, true[i], predicted[i])
-        pictures.append([image, to_picture(color[i]), mask, colorize_depth(depth[i]), normals])
+        pictures.append([image, shown, mask, colorize_depth(depth[i]), rendered.normals])
     return pictures

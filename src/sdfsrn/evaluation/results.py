@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -152,6 +153,6 @@ def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: Eval
     status, values = measure(mesh, thing.truth, protocol)
     if status.startswith("failure"):
         mesh = trimesh.Trimesh()
-    else:
-        values = values | {"color_error": color_error(rendering, thing.views, thing.background)}
+    elif not math.isnan(difference := color_error(rendering, thing.views, thing.background)):
+        values = values | {"color_error": difference}
     return thing.row._replace(status=status, values=values, vertices=len(mesh.vertices), faces=len(mesh.faces)), mesh

@@ -10,13 +10,14 @@ _ELEMENTS = 2**19  # distances of pixels to rows that are in memory at once
 
 
 def distance_transform(
-    silhouette: Bool[Tensor, "*b h w"], pixel: Float[Tensor, "*#b 2"] | None = None
+    silhouette: Bool[Tensor, "*b h w"], pixel: Float[Tensor, "*#b 2"] | None = None, half: float = 0.5
 ) -> Float[Tensor, "*b h w"]:
     """D(u) = min |u - v| over all v in the silhouette: exact, to the squares of its pixels and not to their centres.
 
     `silhouette` is True where the pixel's square counts as covered; `pixel` is a pixel's height and width in the unit wanted
     (an image-plane unit for the bound; 1 if None), and its precision that of the result: 0 inside, infinite if nothing is
-    covered. A square is as far as two gaps say, along a row and across rows:
+    covered. `half` is how far a pixel reaches from its centre: 0 gives the distance to its centre. A square is as far as two
+    gaps say, along a row and across rows:
     D^2 = min over rows of (gap across)^2 + (least gap along that row)^2. Section 3.1, arXiv:2010.10505.
 
     >>> distance_transform(torch.tensor([[True, False, False]]))
@@ -29,8 +30,8 @@ def distance_transform(
     rows, columns = (torch.arange(n, device=pixel.device, dtype=pixel.dtype) for n in (height, width))
     left = torch.where(flat, columns, -torch.inf).cummax(-1).values
     right = torch.where(flat, columns, torch.inf).flip(-1).cummin(-1).values.flip(-1)
-    along = ((torch.minimum(columns - left, right - columns) - 0.5).clamp(min=0) * size[:, 1]).square()
-    across = (((rows - rows[:, None]).abs() - 0.5).clamp(min=0) * size[:, 0]).square()
+    along = ((torch.minimum(columns - left, right - columns) - half).clamp(min=0) * size[:, 1]).square()
+    across = (((rows - rows[:, None]).abs() - half).clamp(min=0) * size[:, 0]).square()
     together, part = max(1, _ELEMENTS // (height * height * width)), max(1, _ELEMENTS // (height * width))
     squares = [
         torch.cat([(a[:, None] + some[..., None]).amin(2) for some in c.split(part, 1)], 1)

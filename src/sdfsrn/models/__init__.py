@@ -1,20 +1,35 @@
-"""The learned parts: encoder, hypernetwork with its field, ray marchers."""
+"""The learned parts: encoders, hypernetwork with its field, mesh decoders, renderers."""
 
 from sdfsrn.models.encoder import ConvEncoder, ResNetEncoder
 from sdfsrn.models.field import Field, FieldConfig, Linear
+from sdfsrn.models.flat_encoder import FlatConvEncoder, FlatResNetEncoder
 from sdfsrn.models.hypernetwork import Hypernetwork
+from sdfsrn.models.meshes import Meshes, SphereTemplate, Texture
+from sdfsrn.models.rasterizer import MeshRendering, SoftRasterizer
 from sdfsrn.models.raymarcher import DenseRayMarcher, LSTMRayMarcher, SphereTracer
 from sdfsrn.models.shape import Shape
+from sdfsrn.models.template import DeformationDecoder, MeshDecoder
+from sdfsrn.models.texture import TextureFlow
 
 __all__ = [
     "ConvEncoder",
+    "DeformationDecoder",
     "DenseRayMarcher",
     "Field",
     "FieldConfig",
+    "FlatConvEncoder",
+    "FlatResNetEncoder",
     "Hypernetwork",
     "LSTMRayMarcher",
     "Linear",
+    "MeshDecoder",
+    "MeshRendering",
+    "Meshes",
     "ResNetEncoder",
     "Shape",
+    "SoftRasterizer",
+    "SphereTemplate",
     "SphereTracer",
+    "Texture",
+    "TextureFlow",
 ]

@@ -40,11 +40,11 @@ class ResNetEncoder(nn.Module):
         self.latent_dim, self.depth, self.weights, self.normalize = latent_dim, depth, weights, normalize
         self.network = torchvision.models.get_model(f"resnet{depth}", weights=None)
         if weights is not None:
-            self.network.load_state_dict(_load_weights(weights, depth))
+            self.network.load_state_dict(load_weights(weights, depth))
         self.network.fc = nn.Linear(self.network.fc.in_features, latent_dim)
-        mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if normalize else ((0.5,) * 3, (0.5,) * 3)
-        self.register_buffer("mean", 2 * torch.tensor(mean)[:, None, None] - 1, persistent=False)
-        self.register_buffer("std", 2 * torch.tensor(std)[:, None, None], persistent=False)
+        mean, std = normalization() if normalize else (torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
@@ -83,7 +83,13 @@ def _convolution(k_in: int, k_out: int) -> nn.Module:
     )
 
 
-def _load_weights(weights: str, depth: int) -> dict[str, Tensor]:
+def normalization() -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """Mean and standard deviation of ImageNet's colours, in [-1, 1]."""
+    return 2 * torch.tensor(_IMAGENET_MEAN)[:, None, None] - 1, 2 * torch.tensor(_IMAGENET_STD)[:, None, None]
+
+
+def load_weights(weights: str, depth: int) -> dict[str, Tensor]:
+    """The state dict of a torchvision ResNet: `imagenet` or a file; errors as `ResNetEncoder`."""
     state: dict[str, Tensor]
     if weights == "imagenet":
         try:

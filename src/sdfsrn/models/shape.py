@@ -18,7 +18,7 @@ class Shape(Protocol):
         ...
 
     def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
-        """Mesh the only object: closed, with vertex colours if asked for, without faces where there is no surface.
+        """Mesh the only object: closed, with vertex colours if asked for and known, without faces where there is no surface.
 
         `grid` says how finely an implicit surface is sampled; None takes the model's own.
 

@@ -15,7 +15,7 @@ HUE = 3  # its number among the four changes of colours; 0, 1 and 2 are brightne
 class AugmentationParams(NamedTuple):
     """The random numbers of training samples; drawn on the CPU, so that every device makes the same batch of them."""
 
-    offsets: Int[Tensor, "b r"]  # of `draw_pixels`, in 2^-31: integers, which no trainer's precision rounds
+    offsets: Int[Tensor, "b r"]  # of `draw_pixels`, in 2^-31: integers, which no precision rounds; r = 0: all pixels
     zoom: Float[Tensor, " b"]  # factor, 1 without scale jitter
     factors: Float[Tensor, "b 4"]  # of `jitter_colors`
     order: Int[Tensor, "b 4"]  # of `jitter_colors`

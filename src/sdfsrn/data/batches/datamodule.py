@@ -28,7 +28,7 @@ class Loading(TypedDict, total=False):
     """The arguments of `ViewsDataModule`, which all data modules take."""
 
     batch_size: int
-    num_rays: int
+    num_rays: int | None
     num_workers: int
     jitter: bool
     background: float
@@ -49,7 +49,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
 
     Args:
         batch_size: pictures per training batch and process; an incomplete last one is dropped.
-        num_rays: random rays per training picture.
+        num_rays: random rays per training picture; None takes all pixels, row by row.
         num_workers: loader processes; 0 loads in the main one.
         jitter: colour jitter in training.
         background: colour behind objects, in [-1, 1].
@@ -68,7 +68,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
     def __init__(
         self,
         batch_size: int = 16,
-        num_rays: int = 1024,
+        num_rays: int | None = 1024,
         num_workers: int = 0,
         jitter: bool = False,
         background: float = 1.0,
@@ -81,12 +81,12 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         mirror: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_rays < 1:
+        if batch_size < 1 or (num_rays is not None and num_rays < 1):
             raise ValueError(f"Expected positive data.batch_size and data.num_rays, got {batch_size} and {num_rays}.")
         if memmap_dir is not None and not preload:
             raise ValueError("Expected data.preload=true with data.memmap_dir, since that is where pictures are preloaded to.")
         self.batch_size = batch_size
-        self.settings = BatchSettings(num_rays, boundary_fraction, background, jitter, scale_jitter, mirror)
+        self.settings = BatchSettings(num_rays, boundary_fraction, background, jitter, scale_jitter, mirror, training=True)
         self.num_workers = num_workers
         self.preload = preload
         self.memmap_dir = None if memmap_dir is None else pathlib.Path(memmap_dir)
@@ -116,7 +116,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
             source = self.source(split)
             if self.preload:
                 source = PreloadedSource(source, split, self.memmap_dir)
-            settings = self.settings if split == "train" else dataclasses.replace(self.settings, num_rays=None)
+            whole = dataclasses.replace(self.settings, num_rays=None, training=False)
+            settings = self.settings if split == "train" else whole
             self._datasets[split] = PictureDataset(source, settings, checked=self.preload)
         return self._datasets[split]
 

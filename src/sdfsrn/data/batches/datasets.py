@@ -33,7 +33,7 @@ class PictureDataset(Dataset[RawBatch]):
 
     Args:
         source: the split.
-        settings: how batches are made; random ones, with `num_rays`, have no ground truth.
+        settings: how batches are made; random ones have no ground truth.
         checked: the source has checked its pictures.
     """
 
@@ -58,7 +58,7 @@ class PictureDataset(Dataset[RawBatch]):
 
     def _read(self, keys: Sequence[SampleKey | int]) -> Pictures:
         indices = [key.picture if isinstance(key, SampleKey) else key for key in keys]
-        return read_pictures(self.source, indices, points=self.settings.num_rays is None, checked=self.checked)
+        return read_pictures(self.source, indices, points=not self.settings.random, checked=self.checked)
 
 
 class DrawDataset(Dataset[RawBatch]):

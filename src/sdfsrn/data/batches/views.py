@@ -22,13 +22,14 @@ class BatchSettings:
     """How batches are made of pictures.
 
     Args:
-        num_rays: random pixels per picture, see `draw_pixels`; None takes all, row by row.
+        num_rays: random pixels per picture, see `draw_pixels`; None takes all, row by row, whatever `boundary_fraction`.
         boundary_fraction: share of them that is drawn in proportion to 1 / D(u), see `ray_density`.
         background: colour behind the object, in [-1, 1].
         jitter: change colours at random, see `jitter_colors`.
         scale_jitter: enlarge pictures by a random factor in [1 - s, 1 + s], see `zoom`. Appendix B.2, arXiv:2010.10505.
         mirror: show half of the pictures in a mirror, each with the camera that sees it; for objects that are their own mirror
             images in the world's plane x = 0.
+        training: random changes are drawn with all pixels, too; without `num_rays` and this, pictures are made as they are.
 
     Raises:
         ValueError: a share or a scale that is out of range.
@@ -40,6 +41,7 @@ class BatchSettings:
     jitter: bool = False
     scale_jitter: float = 0.0
     mirror: bool = False
+    training: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.boundary_fraction < 1:
@@ -47,11 +49,16 @@ class BatchSettings:
         if not 0 <= self.scale_jitter < 1:
             raise ValueError(f"Expected data.scale_jitter of at least 0 and less than 1, got {self.scale_jitter}.")
 
+    @property
+    def random(self) -> bool:
+        """Whether batches are random ones, for training, without ground truth."""
+        return self.training or self.num_rays is not None
+
     def draw(self, generators: list[torch.Generator | None]) -> AugmentationParams | None:
         """The random numbers of one sample per generator (None: torch's own state); None if nothing is random."""
-        if self.num_rays is None:
+        if not self.random:
             return None
-        samples = [self._draw_sample(self.num_rays, random) for random in generators]
+        samples = [self._draw_sample(self.num_rays or 0, random) for random in generators]
         return AugmentationParams(*(torch.stack(numbers) for numbers in zip(*samples, strict=True)))
 
     def _draw_sample(self, num_rays: int, random: torch.Generator | None) -> tuple[Tensor, ...]:
@@ -92,7 +99,8 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
     size = pixel_size(camera, height, width)
     inside, distance = (values.flatten(1) for values in outline_distance(alpha[:, 0], size))
     weight = importance_weight(distance, size.amin(1, keepdim=True) / 2)
-    density = ray_density(weight, 0.0 if params is None else settings.boundary_fraction)
+    drawn = params is not None and settings.num_rays is not None
+    density = ray_density(weight, settings.boundary_fraction if drawn else 0.0)
     pixels = _drawn(density, params)
     views = Views(
         image=image,
@@ -137,7 +145,7 @@ def pixel_size(camera: Camera, height: int, width: int) -> Float[Tensor, "*b 2"]
 def _drawn(density: Tensor, params: AugmentationParams | None) -> Tensor:
     """Pixels (b, r), counted row by row: drawn by the random numbers, or all."""
     count = density.shape[1]
-    if params is None:
+    if params is None or params.offsets.shape[1] == 0:
         return torch.arange(count, device=density.device).expand_as(density)
     if params.offsets.shape[1] > count:
         raise ValueError(f"Expected data.num_rays of at most {count}, the pixels of an image, got {params.offsets.shape[1]}.")
