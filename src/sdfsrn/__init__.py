@@ -4,6 +4,7 @@ from sdfsrn.runtime.threads import limit_spinning
 
 limit_spinning()  # before any import of torch
 
+from sdfsrn.baselines import DVR
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.exporting import export
 from sdfsrn.checkpoints.loading import load
@@ -19,6 +20,7 @@ from sdfsrn.system import SDFSRN, ShapeModel
 
 __version__ = VERSION
 __all__ = [
+    "DVR",
     "SDFSRN",
     "EvaluationProtocol",
     "Grid",

@@ -89,3 +89,13 @@ class March(NamedTuple):
     def crossed(self) -> Bool[Tensor, "b r"]:
         """There is a surface between any two visited points."""
         return (self.visited_sdf > 0).any(-1) & (self.visited_sdf < 0).any(-1)
+
+
+class OccupancyMarch(NamedTuple):
+    """The rendering of `OccupancyMarcher`: the first surface that a ray meets on its way through a cube."""
+
+    depth: Float[Tensor, "b r"]  # 0 where a first point inside the shape counts as a surface; infinite where there is none
+    color: Float[Tensor, "b r 3"]  # at that depth
+    surface: Bool[Tensor, "b r"]  # where space turns from free to occupied: only here has `depth` a gradient
+    predicted: Bool[Tensor, "b r"]  # `depth` is finite
+    opacity: Float[Tensor, "b r"]  # 1 where the ray meets a surface, or starts inside the shape, else 0

@@ -1,1 +1,5 @@
 """The methods that the paper compares with, as models of this package: DVR, SoftRas and CMR."""
+
+from sdfsrn.baselines.dvr import DVR
+
+__all__ = ["DVR"]

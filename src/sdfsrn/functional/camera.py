@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdfsrn.functional.silhouette import cone_lower_bound, cylinder_lower_bound
@@ -23,6 +23,10 @@ class Rays(NamedTuple):
         several = depth.ndim > 2
         origin, direction = (x[..., None, :] if several else x for x in self)
         return origin + depth[..., None] * direction
+
+    def select(self, index: Int[Tensor, "b k"]) -> Rays:
+        """Some rays of each object."""
+        return Rays(*(x.gather(1, index[..., None].expand(-1, -1, 3)) for x in self))
 
 
 class PerspectiveCamera(NamedTuple):

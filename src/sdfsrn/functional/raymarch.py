@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from sdfsrn.functional.camera import Rays
+
+
+class Interval(NamedTuple):
+    """The part of each ray that lies in a cube."""
+
+    near: Float[Tensor, "b r"]
+    far: Float[Tensor, "b r"]
+    meets: Bool[Tensor, "b r"]  # there is such a part
+
+
+def cube_interval(rays: Rays, half: float) -> Interval:
+    """Depths >= 0 at which rays enter and leave the cube [-half, half]^3; any numbers where they miss it."""
+    direction = torch.where(rays.direction == 0, torch.finfo(rays.direction.dtype).tiny, rays.direction)
+    first, second = (-half - rays.origin) / direction, (half - rays.origin) / direction
+    near, far = torch.minimum(first, second).amax(-1).clamp(min=0), torch.maximum(first, second).amin(-1)
+    return Interval(near, far, near < far)
+
+
+def first_crossing(sdf: Float[Tensor, "b r s"]) -> tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"]]:
+    """The first i at which f falls from above 0 to below 0 at i + 1, with f > 0 at the start; and whether there is one."""
+    falls = (sdf[..., :-1] > 0) & (sdf[..., 1:] < 0)
+    return falls.to(torch.uint8).argmax(-1), falls.any(-1) & (sdf[..., 0] > 0)
+
+
+def compact(mask: Bool[Tensor, "b r"]) -> Int[Tensor, "b k"]:
+    """Indices of the marked rays, k the most that an object has; objects with fewer get others behind them.
+
+    >>> compact(torch.tensor([[False, True, True], [False, False, True]])).tolist()
+    [[1, 2], [2, 0]]
+    """
+    return mask.to(torch.uint8).argsort(-1, descending=True, stable=True)[:, : int(mask.sum(-1).max())]
 
 
 @torch.no_grad()
@@ -38,15 +72,16 @@ def secant(
     near_sdf: Float[Tensor, "b r"],
     far_sdf: Float[Tensor, "b r"],
     num_steps: int,
+    guard: float = 0.05,
 ) -> Float[Tensor, "b r"]:
     """A depth z* between `near` and `far` where f is 0.
 
     Each step puts a line through f at both ends and replaces the end that has the sign of f at the line's root (regula falsi),
-    which stays 5 % of the interval away from both. Where f has one sign, or does not fall, the result lies between the two all
-    the same.
+    which stays `guard` of the interval away from both. Where f has one sign, or does not fall, the result lies between the
+    two all the same.
     """
     for _ in range(num_steps):
-        middle = near + _root(near_sdf, far_sdf).clamp(0.05, 0.95) * (far - near)
+        middle = near + _root(near_sdf, far_sdf).clamp(guard, 1 - guard) * (far - near)
         value = sdf(middle)
         outside = value > 0
         near, near_sdf = torch.where(outside, middle, near), torch.where(outside, value, near_sdf)
@@ -64,16 +99,18 @@ def implicit_depth(
     sdf: Float[Tensor, "b r"],
     slope: Float[Tensor, "b r"],
     hit: Bool[Tensor, "b r"],
+    max_slope: float = -0.05,
 ) -> Float[Tensor, "b r"]:
     """z* with its true derivative, dz* = -df / (df/dz), at a depth that was found without gradient.
 
     Args:
         depth: z*, whose own gradient is dropped where there is a surface.
         sdf: f at z*, with gradient to the weights.
-        slope: df/dz at z*, taken as a constant. Rays that graze the surface (|slope| < 0.05) keep a bounded derivative.
+        slope: df/dz at z*, taken as a constant.
         hit: rays with a surface; the others keep `depth` as it is.
+        max_slope: slopes above it count as it, so that rays that graze the surface keep a bounded derivative.
 
     From f(z*(theta); theta) = 0 by implicit differentiation; eq. (5), arXiv:2010.10505, defines z*.
     """
-    slope = slope.detach().clamp(max=-0.05)
+    slope = slope.detach().clamp(max=max_slope)
     return torch.where(hit, depth.detach() - (sdf - sdf.detach()) / slope, depth)
