@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from jaxtyping import Bool, Float
@@ -103,6 +104,7 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
         distance=distance.gather(1, pixels),
         weight=weight.gather(1, pixels),
         inverse_density=1 / density.gather(1, pixels),
+        hull_depth=torch.full_like(pixels, math.inf, dtype=torch.float),
         points=pictures.points,
         index=pictures.index,
     )
