@@ -1,6 +1,6 @@
 """Everything recorded from DVR's released code is reproduced from its checkpoint, in float64.
 
-Reads every .npz in the folder named by SDFSRN_REFERENCE_DVR, with the .ckpt of the same name; its README.md explains the arrays.
+Reads every .npz in the folder named by SDFSRN_REFERENCE_DVR, with the .ckpt of the same name; its README.md explains them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdfsrn import DVR, Rays
 from sdfsrn.functional.camera import PerspectiveCamera
-from sdfsrn.functional.raymarch import compact, cube_interval
+from sdfsrn.functional.hull import cube_interval
 from sdfsrn.losses import (
     FreespaceLoss,
     NormalSmoothnessLoss,
@@ -84,6 +84,8 @@ class Recording:
         self.model = DVR(ResNetEncoder(latent_dim, weights=None), decoder, marcher, objective)
         self.model.load_state_dict({our_name(name): value for name, value in state.items()})
         self.model.double().eval()
+        mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.double)[..., None, None]
+        self.model.encoder.mean, self.model.encoder.std = 2 * mean - 1, 2 * std  # which float32 had rounded
 
     def __getitem__(self, name: str) -> Tensor:
         """A recorded array, which counts as compared."""
@@ -111,6 +113,7 @@ class Recording:
             distance=one,
             weight=one,
             inverse_density=one,
+            hull_depth=self["loss_depth_gt"] if r == self["loss_depth_gt"].shape[1] else torch.full_like(one, torch.inf),
             points=torch.zeros(b, 0, 3).double(),
             index=torch.arange(b),
         )
@@ -161,7 +164,8 @@ def test_rays(recording: Recording) -> None:
     rays = recording.camera.rays(recording.camera.image_plane(recording["ray_pixels"]))
     assert_same(rays.origin, recording["ray_origin"])
     assert_same(rays.direction, recording["ray_direction"])
-    near, far, meets = cube_interval(rays, 0.55)
+    near, far = cube_interval(rays, 0.55)
+    meets = near < far
     assert torch.equal(meets, recording["ray_meets_cube"])
     assert_same(torch.stack([near, far], -1) * meets[..., None], recording["ray_cube_interval"])
 
@@ -241,7 +245,8 @@ def test_points_of_the_losses(recording: Recording) -> None:
     points = rays.at(torch.where(march.predicted, march.depth, 1.0))
     assert_same(points, recording["loss_world_point"])
     for half, term in ((0.55, "freespace"), (0.5, "occupancy")):
-        assert torch.equal(cube_interval(rays, half).meets, recording[f"loss_{term}_meets_cube"])
+        near, far = cube_interval(rays, half)
+        assert torch.equal(near < far, recording[f"loss_{term}_meets_cube"])
     free = rays.at(random_depth(rays, 0.55, recording["loss_freespace_uniform"]))
     assert_same(free, recording["loss_freespace_points"])
     used = torch.where(march.predicted[..., None], points, free)
@@ -260,9 +265,7 @@ def test_normals(recording: Recording) -> None:
     neighbours = points + (recording["loss_neighbour_uniform"] - 0.5) * 1e-3
     per_object = recording["loss_mask_pred"].sum(-1).tolist()
     for name, places in (("", points), ("_neighbour", neighbours)):
-        parts = [
-            -unit_normals(field[i : i + 1], part[None], 1e-3)[0] for i, part in enumerate(places.split(per_object))
-        ]
+        parts = [-unit_normals(field[i : i + 1], part[None], 1e-3)[0] for i, part in enumerate(places.split(per_object))]
         assert_same(torch.cat(parts), recording[f"loss_normal{name}"])
 
 
@@ -272,7 +275,6 @@ def test_losses(recording: Recording, case: str) -> None:
     model = recording.model
     model.zero_grad()
     views = recording.views(recording["loss_pixels"])
-    views = views._replace(hull_depth=recording["loss_depth_gt"])
     rays = views.camera.rays(views.uv)
     shape = model(views.image)
     march = OccupancyMarcher(num_test_samples=16, search_missed=True).eval()(shape, rays)
@@ -294,15 +296,15 @@ def test_losses(recording: Recording, case: str) -> None:
     check_gradients(recording, f"loss_{case}_")
     truth = views.inside
     agreement = (march.predicted == truth).double().mean()
-    iou = ((march.predicted & truth).sum(-1) / (march.predicted | truth).sum(-1)).double().mean()
+    iou = ((march.predicted & truth).sum(-1) / (march.predicted | truth).sum(-1)).mean()  # in float32, as theirs
     assert_same(agreement, recording[f"loss_{case}_mask_intersection"])
     assert_same(iou, recording[f"loss_{case}_mask_iou"])
 
 
 def test_every_array_was_compared(recording: Recording) -> None:
     """Runs last; `hull_depth` is the map that `loss_depth_gt` was read from."""
-    depth = nearest_pixel(recording["loss_pixels"], recording["hull_depth"].nan_to_num(posinf=0)[:, None])[:, 0]
-    assert_same(torch.where(depth == 0, torch.inf, depth), recording["loss_depth_gt"])
+    depth = nearest_pixel(recording["loss_pixels"], recording["hull_depth"][:, None])[:, 0]
+    assert_same(depth, recording["loss_depth_gt"])
     image = nearest_pixel(recording["loss_pixels"], recording["image"]).mT
     assert_same(image, recording["loss_rgb_gt"])
     assert recording.seen == recording.names

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdfsrn.functional.camera import Rays
+from sdfsrn.functional.hull import cube_interval
 
 
-class Interval(NamedTuple):
-    """The part of each ray that lies in a cube."""
-
-    near: Float[Tensor, "b r"]
-    far: Float[Tensor, "b r"]
-    meets: Bool[Tensor, "b r"]  # there is such a part
-
-
-def cube_interval(rays: Rays, half: float) -> Interval:
-    """Depths >= 0 at which rays enter and leave the cube [-half, half]^3; any numbers where they miss it."""
-    direction = torch.where(rays.direction == 0, torch.finfo(rays.direction.dtype).tiny, rays.direction)
-    first, second = (-half - rays.origin) / direction, (half - rays.origin) / direction
-    near, far = torch.minimum(first, second).amax(-1).clamp(min=0), torch.maximum(first, second).amin(-1)
-    return Interval(near, far, near < far)
+def search_interval(
+    rays: Rays, half_side: float, missed: float
+) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b r"], Bool[Tensor, "b r"]]:
+    """Depths where rays enter and leave the cube [-half_side, half_side]^3, and which rays meet it; 0 and `missed` for others."""
+    near, far = cube_interval(rays, half_side)
+    meets = near < far
+    return torch.where(meets, near, 0.0), torch.where(meets, far, missed), meets
 
 
 def first_crossing(sdf: Float[Tensor, "b r s"]) -> tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"]]:
@@ -40,7 +33,7 @@ def compact(mask: Bool[Tensor, "b r"]) -> Int[Tensor, "b k"]:
     >>> compact(torch.tensor([[False, True, True], [False, False, True]])).tolist()
     [[1, 2], [2, 0]]
     """
-    return mask.to(torch.uint8).argsort(-1, descending=True, stable=True)[:, : int(mask.sum(-1).max())]
+    return mask.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, : int(mask.sum(-1).max())]
 
 
 @torch.no_grad()

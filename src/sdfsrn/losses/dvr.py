@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sdfsrn.functional.camera import Rays
-from sdfsrn.functional.raymarch import compact, cube_interval
+from sdfsrn.functional.raymarch import compact, search_interval
 from sdfsrn.models.implicit import ImplicitShape
 from sdfsrn.models.occupancy import MARGIN
 from sdfsrn.models.occupancy_marcher import MISSED
@@ -128,8 +128,7 @@ def ray_sum(value: PerRay, mask: Bool[Tensor, "b r"], views: Views) -> Float[Ten
 
 def random_depth(rays: Rays, half: float, uniform: PerRay | None = None) -> PerRay:
     """A depth per ray, uniform in the cube [-half, half]^3, or in [0, 5] where the ray misses it."""
-    near, far, meets = cube_interval(rays, half)
-    near, far = torch.where(meets, near, 0.0), torch.where(meets, far, MISSED)
+    near, far, _ = search_interval(rays, half, MISSED)
     return near + (torch.rand_like(near) if uniform is None else uniform) * (far - near)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sdfsrn.functional.camera import Rays
-from sdfsrn.functional.raymarch import bisect, compact, cube_interval, first_crossing, implicit_depth, secant
+from sdfsrn.functional.raymarch import bisect, compact, first_crossing, implicit_depth, search_interval, secant
 from sdfsrn.models.occupancy import MARGIN, OccupancyField
 from sdfsrn.structures import OccupancyMarch
 
@@ -71,8 +71,7 @@ class OccupancyMarcher(nn.Module):
 
     def forward(self, field: OccupancyField, rays: Rays) -> OccupancyMarch:
         """March all rays of all objects."""
-        near, far, meets = cube_interval(rays, MARGIN * self.extent)
-        near, far = torch.where(meets, near, 0.0), torch.where(meets, far, MISSED)
+        near, far, meets = search_interval(rays, MARGIN * self.extent, MISSED)
         searched = torch.ones_like(meets) if self.search_missed else meets
         depth, surface, occupied = self._search(field.detach(), rays, near, far, searched)
         if torch.is_grad_enabled():
