@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ from sdfsrn.functional.hull import cube_interval
 def search_interval(
     rays: Rays, half_side: float, missed: float
 ) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b r"], Bool[Tensor, "b r"]]:
-    """Depths where rays enter and leave the cube [-half_side, half_side]^3, and which rays meet it; 0 and `missed` for others."""
+    """Depths where rays enter and leave the cube [-half_side, half_side]^3, else 0 and `missed`; and which rays meet it."""
     near, far = cube_interval(rays, half_side)
     meets = near < far
     return torch.where(meets, near, 0.0), torch.where(meets, far, missed), meets
