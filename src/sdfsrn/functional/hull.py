@@ -52,9 +52,7 @@ def visual_hull(
     return hull.index_fill(0, left, True).view(resolution, resolution, resolution)
 
 
-def first_depth(
-    hull: Bool[Tensor, "n n n"], rays: Rays, half_side: float = 0.55, num_depths: int = 96
-) -> Float[Tensor, "b r"]:
+def first_depth(hull: Bool[Tensor, "n n n"], rays: Rays, half_side: float = 0.55, num_depths: int = 96) -> Float[Tensor, "b r"]:
     """Depth of the first of the points along each ray whose nearest node is in the hull; inf where none is."""
     last = len(hull) - 1
     near, far = cube_interval(rays, half_side)
@@ -67,6 +65,6 @@ def first_depth(
 
 
 def cube_interval(rays: Rays, half_side: float) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b r"]]:
-    """Depths in front of the camera where rays enter and leave the cube [-half_side, half_side]^3; near > far if they miss it."""
+    """Depths where rays enter and leave the cube, in front of the camera; those that miss it enter after they leave."""
     low, high = ((side - rays.origin) / rays.direction for side in (-half_side, half_side))
     return torch.fmin(low, high).amax(-1).clamp(min=0), torch.fmax(low, high).amin(-1)
