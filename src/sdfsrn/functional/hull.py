@@ -22,7 +22,8 @@ def hull_depth(
         num_depths: equally spaced points per ray, from where it enters the cube to where it leaves it.
     """
     hull = visual_hull(inside, camera, half_side, resolution)
-    uv = camera.image_plane(pixel_centers(*inside.shape[1:], camera.intrinsics.dtype, inside.device))
+    centers = pixel_centers(*inside.shape[1:], camera.intrinsics.dtype, inside.device)
+    uv = camera.image_plane(centers.expand(len(inside), -1, -1))
     depth = torch.full_like(uv[..., 0], torch.inf)
     for view, silhouette in enumerate(inside.flatten(1)):
         rays = camera.map(lambda matrix, view=view: matrix[view, None]).rays(uv[view, silhouette][None])
