@@ -81,6 +81,10 @@ class PerspectiveCamera(NamedTuple):
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
         return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
 
+    def zoomed_depth(self, depth: Float[Tensor, "*shape"], factor: Float[Tensor, " b"]) -> Float[Tensor, "*shape"]:
+        """Depths (b, ...) of the object seen by the `zoomed` camera: the same."""
+        return depth
+
 
 class OrthographicCamera(NamedTuple):
     """Orthographic cameras, one per object; with a scale in `intrinsics` they are weak-perspective ones."""
@@ -139,6 +143,11 @@ class OrthographicCamera(NamedTuple):
         return OrthographicCamera(
             torch.cat([self.world_to_camera[..., :3], translation], -1), torch.cat([self.intrinsics[..., :2], offset], -1)
         )
+
+    def zoomed_depth(self, depth: Float[Tensor, "*shape"], factor: Float[Tensor, " b"]) -> Float[Tensor, "*shape"]:
+        """Depths (b, ...) of the object seen by the `zoomed` camera: it grows about the world's origin, whose depth stays."""
+        origin, factor = (x.view(-1, *[1] * (depth.ndim - 1)) for x in (self.world_to_camera[:, 2, 3], factor))
+        return origin + factor * (depth - origin)
 
 
 Camera = PerspectiveCamera | OrthographicCamera

@@ -22,7 +22,8 @@ def hull_depth(
         num_depths: equally spaced points per ray, from where it enters the cube to where it leaves it.
     """
     hull = visual_hull(inside, camera, half_side, resolution)
-    uv = camera.image_plane(pixel_centers(*inside.shape[1:], camera.intrinsics.dtype, inside.device))
+    centers = pixel_centers(*inside.shape[1:], camera.intrinsics.dtype, inside.device)
+    uv = camera.image_plane(centers.expand(len(inside), -1, -1))
     depth = torch.full_like(uv[..., 0], torch.inf)
     for view, silhouette in enumerate(inside.flatten(1)):
         rays = camera.map(lambda matrix, view=view: matrix[view, None]).rays(uv[view, silhouette][None])
@@ -52,9 +53,7 @@ def visual_hull(
     return hull.index_fill(0, left, True).view(resolution, resolution, resolution)
 
 
-def first_depth(
-    hull: Bool[Tensor, "n n n"], rays: Rays, half_side: float = 0.55, num_depths: int = 96
-) -> Float[Tensor, "b r"]:
+def first_depth(hull: Bool[Tensor, "n n n"], rays: Rays, half_side: float = 0.55, num_depths: int = 96) -> Float[Tensor, "b r"]:
     """Depth of the first of the points along each ray whose nearest node is in the hull; inf where none is."""
     last = len(hull) - 1
     near, far = cube_interval(rays, half_side)
@@ -67,6 +66,6 @@ def first_depth(
 
 
 def cube_interval(rays: Rays, half_side: float) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b r"]]:
-    """Depths in front of the camera where rays enter and leave the cube [-half_side, half_side]^3; near > far if they miss it."""
+    """Depths where rays enter and leave the cube, in front of the camera; those that miss it enter after they leave."""
     low, high = ((side - rays.origin) / rays.direction for side in (-half_side, half_side))
     return torch.fmin(low, high).amax(-1).clamp(min=0), torch.fmax(low, high).amin(-1)
