@@ -209,7 +209,7 @@ def test_surfaces_are_drawn_to_the_hull(views: Views) -> None:
 def test_no_hull_at_all_says_what_to_do(views: Views, term: torch.nn.Module) -> None:
     views = views._replace(hull_depth=torch.full((B, R), math.inf, **DOUBLE))
     shape, march = rendered(views)
-    with pytest.raises(ValueError, match=r"several views per object.*sdfsrn\.prepare.*model=dvr") as error:
+    with pytest.raises(ValueError, match=r"several views of each object.*sdfsrn\.prepare.*model=dvr") as error:
         term.train()(shape, march, views)
     assert "\n" not in str(error.value)
     assert term.eval()(shape, march, views).isfinite()  # a picture's code is fitted without

@@ -149,7 +149,7 @@ def known_hull(views: Views, required: bool) -> Bool[Tensor, "b r"]:
     known = torch.isfinite(views.hull_depth)
     if required and not known.any():
         raise ValueError(
-            "Expected depths of visual hulls for dvr_depth, got none: they need data with several views per object, "
-            "`python -m sdfsrn.prepare` makes them; for single views take model=dvr."
+            "Expected depths of visual hulls, got none: set data.hull_depth=true, for data with several views of each "
+            "object (`python -m sdfsrn.prepare` makes them ahead); for single views take model=dvr."
         )
     return known
