@@ -137,6 +137,39 @@ def test_anyone_with_meshes_can_make_a_data_set(boxes: tuple[pathlib.Path, dict]
     assert {row["status"] for row in metrics(tmp_path / "run/test")} == {"ok"}
 
 
+def test_hull_depths_are_made_ahead_and_found_by_training(
+    boxes: tuple[pathlib.Path, dict], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    data = ["data=shapenet", f"data.root={boxes[0]}", "data.category=boxes", "data.hull_depth=true"]
+    data.append(f"data.hull_folder={tmp_path / 'hulls'}")
+    report = prepare(composed("prepare", tmp_path / "report", *data))
+    made = report["hull_depth"]
+    assert made["pictures"] == report["train"]["pictures"] == 3
+    assert made["seconds"] > 0
+    assert [pathlib.Path(made["file"])] == list((tmp_path / "hulls").iterdir())
+    assert json.loads((tmp_path / "report/report.json").read_text()) == report
+    assert "3 pictures with the depth of a visual hull, made in" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr("sdfsrn.data.batches.hulls.hull_depth", None)
+    dataset = instantiate(composed("train", tmp_path, *data).data).dataset("train")
+    views = dataset.views(range(3))
+    assert views.hull_depth.isfinite().sum() > 0.9 * views.inside.sum()
+    assert views.hull_depth[views.hull_depth.isfinite()].min() > 1.7
+    assert dataset.hull_depth is not None
+    assert dataset.hull_depth.seconds == 0
+
+
+def test_hull_depths_of_one_view_per_object_are_refused_after_the_report(
+    boxes: tuple[pathlib.Path, dict], tmp_path: pathlib.Path
+) -> None:
+    settings = ["data=shapenet", f"data.root={boxes[0]}", "data.category=boxes"]
+    prepare(composed("prepare", tmp_path / "exported", *settings, f"export={tmp_path / 'folder'}"))
+    folder = ["data=folder", f"data.root={tmp_path / 'folder'}", "data.crop=null", "data.image_size=32"]
+    for data in (folder, [*settings, "data.views=one"]):
+        with pytest.raises(ValueError, match=r"several views per object with data\.hull_depth=true"):
+            prepare(composed("prepare", tmp_path / "report", *data, "data.hull_depth=true"))
+        assert "hull_depth" not in json.loads((tmp_path / "report/report.json").read_text())
+
+
 def test_any_data_set_becomes_a_folder_and_comes_back(boxes: tuple[pathlib.Path, dict], tmp_path: pathlib.Path) -> None:
     """Exported by the command, read back as data=folder: the same batches, to the rounding of 8 bits."""
     data = ["data=shapenet", f"data.root={boxes[0]}", "data.category=boxes"]

@@ -4,7 +4,7 @@ from sdfsrn.runtime.threads import limit_spinning
 
 limit_spinning()  # before any import of torch
 
-from sdfsrn.baselines.mesh import MeshModel
+from sdfsrn.baselines import DVR, MeshModel
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.exporting import export
 from sdfsrn.checkpoints.loading import load
@@ -20,6 +20,7 @@ from sdfsrn.system import SDFSRN, ShapeModel
 
 __version__ = VERSION
 __all__ = [
+    "DVR",
     "SDFSRN",
     "EvaluationProtocol",
     "Grid",

@@ -7,6 +7,7 @@ import logging
 import pathlib
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -46,6 +47,11 @@ def prepare(config: DictConfig) -> dict[str, Any]:
             continue
         report[split] = inspect(sources[split]) | {"counts": dict(getattr(sources[split], "counts", {}))}
         contact_sheet(sources[split], count=config.sheet).save(output / f"{split}.png")
+    if datamodule.hull_depth:
+        try:
+            report["hull_depth"] = _carve(datamodule)
+        except ValueError as error:
+            problems.append(str(error))
     if not sources:
         raise ValueError(" ".join(dict.fromkeys(problems)))
     write_atomically(output / "report.json", json.dumps(report, indent=2).encode())
@@ -76,8 +82,21 @@ def show(report: dict[str, Any], splits: list[str]) -> None:
         models = report["models"]
         lines.append(", ".join(f"{number} {what}" for what, number in models.items() if isinstance(number, int)))
         lines += [f"skipped: {name}: {reason}" for name, reason in list(models["skipped"].items())[:5]]
+    if "hull_depth" in report:
+        hulls = report["hull_depth"]
+        lines.append(
+            f"{hulls['pictures']} pictures with the depth of a visual hull, made in {hulls['seconds']} s: {hulls['file']}"
+        )
     table.caption = "\n".join(lines) or None
     Console().print(table)
+
+
+def _carve(datamodule: ViewsDataModule) -> dict[str, Any]:
+    """Make the depths of the training pictures' visual hulls, unless they are there."""
+    hulls = datamodule.dataset("train").hull_depth
+    assert hulls is not None  # of a data module that is to have them
+    known = sum(bool(np.isfinite(depth).any()) for depth in hulls.depth)
+    return {"pictures": known, "seconds": round(hulls.seconds, 1), "file": str(hulls.path)}
 
 
 def _render(config: DictConfig, datamodule: ViewsDataModule) -> dict[str, Any]:

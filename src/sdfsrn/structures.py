@@ -37,6 +37,7 @@ class Views(NamedTuple):
     distance: Float[Tensor, "b r"]  # D(u) to the silhouette's outline, from both sides, in units of the image plane
     weight: Float[Tensor, "b r"]  # w(u) = 1 / D(u), finite
     inverse_density: Float[Tensor, "b r"]  # image area per ray, relative to uniform sampling, where it is 1
+    hull_depth: Float[Tensor, "b r"]  # of the object's visual hull; inf where there is none, or where it is not known
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
 
@@ -46,7 +47,7 @@ class Views(NamedTuple):
 
     def select_rays(self, rays: Int[Tensor, " k"]) -> Views:
         """The same pictures with some of their rays."""
-        names = ("uv", "color", "inside", "distance", "weight", "inverse_density")
+        names = ("uv", "color", "inside", "distance", "weight", "inverse_density", "hull_depth")
         return self._replace(**{name: getattr(self, name)[:, rays] for name in names})
 
 
@@ -89,3 +90,13 @@ class March(NamedTuple):
     def crossed(self) -> Bool[Tensor, "b r"]:
         """There is a surface between any two visited points."""
         return (self.visited_sdf > 0).any(-1) & (self.visited_sdf < 0).any(-1)
+
+
+class OccupancyMarch(NamedTuple):
+    """The rendering of `OccupancyMarcher`: the first surface that a ray meets on its way through a cube."""
+
+    depth: Float[Tensor, "b r"]  # 0 where a first point inside the shape counts as a surface; infinite where there is none
+    color: Float[Tensor, "b r 3"]  # at that depth
+    surface: Bool[Tensor, "b r"]  # where space turns from free to occupied: only here has `depth` a gradient
+    predicted: Bool[Tensor, "b r"]  # `depth` is finite
+    opacity: Float[Tensor, "b r"]  # 1 where the ray meets a surface, or starts inside the shape, else 0

@@ -19,7 +19,7 @@ from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.metrics.surface import ChamferDistance
-from sdfsrn.models import Field, Hypernetwork, Shape
+from sdfsrn.models import Hypernetwork, ImplicitShape, Shape
 from sdfsrn.runtime.configs import describe
 from sdfsrn.runtime.seeds import run_seed, seed_step
 from sdfsrn.structures import March, Rendering, Views
@@ -168,25 +168,20 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
 
-class SDFSRN(ShapeModel):
-    """Single-image signed distance functions, learned from silhouettes (SDF-SRN). arXiv:2010.10505.
-
-        views.image --encoder--> latent --hypernetwork--> field: f (signed distance), g (colour), one MLP per object
-        views.camera, views.uv --> rays --raymarcher(field)--> march: visited points, surface, colour
-        field, march, views --losses--> the weighted sum of the losses
+class ImplicitModel(ShapeModel):
+    """A model of implicit shapes, along whose rays a marcher finds surfaces.
 
     Args:
         encoder: image to latent code, with `latent_dim`.
-        hypernetwork: latent code to `Field`.
-        raymarcher: (field, rays) to `March`.
-        losses: (field, march, views) to the loss and its terms.
-        optimizer, scheduler, validation: see `ShapeModel`.
+        hypernetwork: latent code to `ImplicitShape`, with the same `latent_dim`.
+        raymarcher: (shape, rays) to a `Rendering`.
+        losses, optimizer, scheduler, validation: see `ShapeModel`.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
-        hypernetwork: Hypernetwork,
+        hypernetwork: nn.Module,
         raymarcher: nn.Module,
         losses: Objective,
         optimizer: OptimizerFactory | None = None,
@@ -201,25 +196,46 @@ class SDFSRN(ShapeModel):
         self.encoder = encoder
         self.hypernetwork = hypernetwork
         self.raymarcher = raymarcher
-        self.pretrained = False  # the hypernetwork has been given its start, see `SpherePretraining`
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
         latent: Tensor = self.encoder(image)
         return latent
 
-    def decode(self, latent: Float[Tensor, "b l"]) -> Field:
+    def decode(self, latent: Float[Tensor, "b l"]) -> ImplicitShape:
         """The implicit functions of latent codes. Section 3.3, arXiv:2010.10505."""
         with full_precision(latent):
-            field: Field = self.hypernetwork(latent)
-        field.grid = self.protocol.grid
-        return field
+            shape: ImplicitShape = self.hypernetwork(latent)
+        shape.grid = self.protocol.grid
+        return shape
 
-    def render(self, shape: Field, views: Views) -> March:
+    def render(self, shape: ImplicitShape, views: Views) -> Rendering:
         """What the rays of the views meet. Eq. (9), arXiv:2010.10505."""
         with full_precision(views.uv):
-            march: March = self.raymarcher(shape, views.camera.rays(views.uv))
-        return march
+            rendering: Rendering = self.raymarcher(shape, views.camera.rays(views.uv))
+        return rendering
+
+
+class SDFSRN(ImplicitModel):
+    """Single-image signed distance functions, learned from silhouettes (SDF-SRN). arXiv:2010.10505.
+
+        views.image --encoder--> latent --hypernetwork--> field: f (signed distance), g (colour), one MLP per object
+        views.camera, views.uv --> rays --raymarcher(field)--> march: visited points, surface, colour
+        field, march, views --losses--> the weighted sum of the losses
+
+    Args:
+        encoder: image to latent code, with `latent_dim`.
+        hypernetwork: latent code to `Field`.
+        raymarcher: (field, rays) to `March`.
+        losses: (field, march, views) to the loss and its terms.
+        optimizer, scheduler, validation: see `ShapeModel`.
+
+    Attributes:
+        pretrained: the hypernetwork has been given its start, see `SpherePretraining`.
+    """
+
+    hypernetwork: Hypernetwork
+    pretrained = False
 
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""

@@ -79,6 +79,7 @@ def random_views(camera: type, count: int, rays: int) -> Views:
         distance=distance,
         weight=1 / distance,
         inverse_density=0.5 + torch.rand(count, rays, **double),
+        hull_depth=torch.full_like(distance, torch.inf),
         points=torch.zeros(count, 0, 3, **double),
         index=torch.arange(count),
     )

@@ -31,6 +31,7 @@ MODELS = {
     "occupancy": ["model=sdfsrn", "model/losses=occupancy", "data.num_rays=128"],
     "quick": ["model=quick"],
     "dvr": ["model=dvr", "data.num_rays=64"],
+    "dvr_depth": ["model=dvr_depth", "data.num_rays=64"],
     "softras": ["model=softras"],
     "cmr": ["model=cmr", "geometry=orthographic", "model.losses.weights.texture=0"],
 }
@@ -52,6 +53,7 @@ def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(*shape, dtype=torch.double, **options).to(device or "cpu", dtype or torch.float)
 
     monkeypatch.setattr(torch, "rand", rand)
+    monkeypatch.setattr(torch, "rand_like", lambda like: rand(*like.shape, device=like.device, dtype=like.dtype))
 
 
 def loss_and_gradients(model: ShapeModel, views: Any) -> Iterator[tuple[str, Tensor]]:

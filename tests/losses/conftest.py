@@ -29,6 +29,7 @@ def batch(request: pytest.FixtureRequest) -> tuple[Field, March, Views]:
         distance=distance,
         weight=1 / distance,
         inverse_density=0.2 + torch.rand(B, R),
+        hull_depth=torch.full_like(distance, torch.inf),
         points=torch.zeros(B, 0, 3),
         index=torch.arange(B),
     )

@@ -56,6 +56,7 @@ class Recording:
             distance=distance,
             weight=importance_weight(distance, 1e-8),
             inverse_density=torch.ones_like(distance),
+            hull_depth=torch.full_like(distance, torch.inf),
             points=torch.zeros(b, 0, 3),
             index=torch.arange(b),
         )

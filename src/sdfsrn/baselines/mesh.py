@@ -31,6 +31,7 @@ class MeshModel(ShapeModel):
     """
 
     whole_pictures = True
+    capturable = False  # the number of pairs of triangles and pixels depends on the shapes
 
     def __init__(
         self,

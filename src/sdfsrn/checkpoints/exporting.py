@@ -15,7 +15,11 @@ from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import load, read_checkpoint
 
 KEPT = ("model", "data", "protocol", "preprocessing")  # of the configuration
-LOCAL = ("cache", "memmap_dir")  # arguments of data that name folders of one computer; their defaults do elsewhere
+LOCAL = (
+    "cache",
+    "memmap_dir",
+    "hull_folder",
+)  # arguments of data that name folders of one computer; their defaults do elsewhere
 
 
 def export(path: str | pathlib.Path, output: str | pathlib.Path, trusted: Sequence[str] = ()) -> None:

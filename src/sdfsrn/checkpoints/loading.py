@@ -81,8 +81,12 @@ def load_weights(model: ShapeModel, checkpoint: dict[str, Any], path: str | path
     """Put a checkpoint's weights into a model.
 
     Raises:
-        ValueError: they belong to another architecture.
+        ValueError: they belong to a model of another class, or of another architecture.
     """
+    node = checkpoint["config"].get("model")
+    kind = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, dict) else ""
+    if kind and kind != type(model).__name__:
+        raise ValueError(f"Expected the weights of {type(model).__name__}, got those of {kind} in {path}: choose that model.")
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

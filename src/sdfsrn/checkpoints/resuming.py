@@ -28,7 +28,7 @@ RUNTIME_KEYS = (
     "optimized_metric",
     "matmul_precision",
 )
-RUNTIME_DATA_KEYS = ("root", "num_workers", "preload", "memmap_dir", "cache", "val_objects")
+RUNTIME_DATA_KEYS = ("root", "num_workers", "preload", "memmap_dir", "hull_folder", "cache", "val_objects")
 
 log = logging.getLogger(__name__)
 

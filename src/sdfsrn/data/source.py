@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,6 +53,16 @@ class GroundTruth:
     def other_views(self, index: int) -> list[ImageSample]:
         """The same object from other sides, in the same world frame."""
         return []
+
+
+@runtime_checkable
+class ObjectViews(Protocol):
+    """What a source also has if it knows which of its pictures show the same object, in the same world frame."""
+
+    @property
+    def objects(self) -> Sequence[Hashable]:
+        """One per picture, equal for pictures of the same object."""
+        ...
 
 
 def ground_truth(source: Source) -> GroundTruth:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdfsrn.functional.silhouette import cone_lower_bound, cylinder_lower_bound
@@ -23,6 +23,10 @@ class Rays(NamedTuple):
         several = depth.ndim > 2
         origin, direction = (x[..., None, :] if several else x for x in self)
         return origin + depth[..., None] * direction
+
+    def select(self, index: Int[Tensor, "b k"]) -> Rays:
+        """Some rays of each object."""
+        return Rays(*(x.gather(1, index[..., None].expand(-1, -1, 3)) for x in self))
 
 
 class PerspectiveCamera(NamedTuple):
@@ -76,6 +80,10 @@ class PerspectiveCamera(NamedTuple):
         """The camera of an image enlarged about its centre: screen coordinates times `factor`, same rays, same object."""
         factor = torch.as_tensor(factor, dtype=self.intrinsics.dtype, device=self.intrinsics.device)[..., None, None]
         return self._replace(intrinsics=torch.cat([factor * self.intrinsics[..., :2, :], self.intrinsics[..., 2:, :]], -2))
+
+    def zoomed_depth(self, depth: Float[Tensor, "*shape"], factor: Float[Tensor, " b"]) -> Float[Tensor, "*shape"]:
+        """Depths (b, ...) of the object seen by the `zoomed` camera: the same."""
+        return depth
 
 
 class OrthographicCamera(NamedTuple):
@@ -135,6 +143,11 @@ class OrthographicCamera(NamedTuple):
         return OrthographicCamera(
             torch.cat([self.world_to_camera[..., :3], translation], -1), torch.cat([self.intrinsics[..., :2], offset], -1)
         )
+
+    def zoomed_depth(self, depth: Float[Tensor, "*shape"], factor: Float[Tensor, " b"]) -> Float[Tensor, "*shape"]:
+        """Depths (b, ...) of the object seen by the `zoomed` camera: it grows about the world's origin, whose depth stays."""
+        origin, factor = (x.view(-1, *[1] * (depth.ndim - 1)) for x in (self.world_to_camera[:, 2, 3], factor))
+        return origin + factor * (depth - origin)
 
 
 Camera = PerspectiveCamera | OrthographicCamera

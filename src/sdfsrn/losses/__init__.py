@@ -10,6 +10,7 @@ from sdfsrn.losses.mesh import (
     SmoothnessLoss,
     TextureLoss,
 )
+from sdfsrn.losses.dvr import FreespaceLoss, NormalSmoothnessLoss, OccupancyLoss, PhotometricLoss, SurfaceDepthLoss
 from sdfsrn.losses.objective import Objective
 from sdfsrn.losses.occupancy import FreeOccupancyLoss, SurfaceOccupancyLoss, VisitedOccupancyLoss
 from sdfsrn.losses.terms import ColorLoss, EikonalLoss, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
@@ -24,11 +25,16 @@ __all__ = [
     "LaplacianLoss",
     "MaskIoULoss",
     "MaskLoss",
+    "FreespaceLoss",
+    "NormalSmoothnessLoss",
     "Objective",
+    "OccupancyLoss",
+    "PhotometricLoss",
     "RayFreeLoss",
     "RaySurfaceLoss",
     "SilhouetteLoss",
     "SmoothnessLoss",
+    "SurfaceDepthLoss",
     "SurfaceOccupancyLoss",
     "TextureLoss",
     "VisitedOccupancyLoss",

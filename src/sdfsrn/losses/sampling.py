@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.models.field import Field
+from sdfsrn.models.implicit import ImplicitShape
 from sdfsrn.structures import Views
 
 
@@ -29,6 +29,6 @@ def random_depths(
     return near + uniform * (far - near)
 
 
-def sdf_at(field: Field, views: Views, depth: Float[Tensor, "b r m"]) -> Float[Tensor, "b r m"]:
+def sdf_at(field: ImplicitShape, views: Views, depth: Float[Tensor, "b r m"]) -> Float[Tensor, "b r m"]:
     """f at depths on the rays of the views."""
     return field.sdf(views.camera.rays(views.uv).at(depth).flatten(1, 2)).view_as(depth)

@@ -8,6 +8,7 @@ import urllib.error
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class ResNetEncoder(nn.Module):
         depth: 18, 34 or 50.
         weights: `imagenet` (fetched by torchvision), a path to a ResNet state dict, or None to start from scratch.
         normalize: bring images to the statistics of ImageNet first (the released code feeds [-1, 1] as it is).
+        resize: side to which images are enlarged first (DVR's released code takes 224); None leaves them.
 
     Raises:
         ValueError: unknown depth, or weights that don't fit.
@@ -33,11 +35,19 @@ class ResNetEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, latent_dim: int, depth: int = 18, weights: str | None = "imagenet", normalize: bool = True) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        depth: int = 18,
+        weights: str | None = "imagenet",
+        normalize: bool = True,
+        resize: int | None = None,
+    ) -> None:
         super().__init__()
         if depth not in (18, 34, 50):
             raise ValueError(f"Expected encoder.depth of 18, 34 or 50, got {depth}.")
         self.latent_dim, self.depth, self.weights, self.normalize = latent_dim, depth, weights, normalize
+        self.resize = resize
         self.network = torchvision.models.get_model(f"resnet{depth}", weights=None)
         if weights is not None:
             self.network.load_state_dict(load_weights(weights, depth))
@@ -48,6 +58,8 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
+        if self.resize is not None:
+            image = F.interpolate(image, (self.resize, self.resize), mode="bilinear", align_corners=False)
         latent: Tensor = self.network((image - self.mean) / self.std)
         return latent
 

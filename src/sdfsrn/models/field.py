@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import trimesh
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional import backbone, fused_backbone
 from sdfsrn.functional.backbone import BackboneLayer
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 from sdfsrn.functional.isosurface import Grid
+from sdfsrn.models.implicit import ImplicitShape
 
 
 class Linear(NamedTuple):
@@ -75,7 +74,7 @@ class FieldConfig:
         return [first, *others, (self.width, 1), (self.width, 3)]
 
 
-class Field:
+class Field(ImplicitShape):
     """f and g, sharing a backbone, for a batch of objects in their own (world) frames.
 
     Args:
@@ -97,9 +96,10 @@ class Field:
         feature = self._functions.backbone(self._encode(points), self.backbone)
         return self.sdf_head(feature).squeeze(-1), feature
 
-    def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
-        """f, negative inside."""
-        return self(points)[0]
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.sdf_head.bias.device
 
     def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
         """g, RGB in [-1, 1], from the backbone feature of a point."""
@@ -111,15 +111,6 @@ class Field:
         encoding_grad = self._functions.backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         gradient = encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
         return self._folded(gradient, points) if self.config.symmetric else gradient
-
-    def mesh(self, grid: Grid | None = None, color: bool = True) -> trimesh.Trimesh:
-        """The zero level set of the only object as a closed mesh, see `sdfsrn.models.shape.Shape`."""
-        device = self.sdf_head.bias.device
-        vertices, faces = (grid or self.grid).surface(lambda x: self.sdf(x[None])[0], device)
-        colors = None
-        if color and len(vertices):
-            colors = vertex_colors(self, torch.as_tensor(vertices, dtype=torch.float32, device=device))
-        return trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""
@@ -155,10 +146,3 @@ def _backbone_layer(index: int, layer: Linear, config: FieldConfig) -> BackboneL
     unseen = [] if config.skip else [bias.new_zeros(len(bias), config.encoding_width, config.width)]
     encoding_weight = torch.cat([weight[:, config.width :], *unseen, bias], 1)
     return BackboneLayer(weight[:, : config.width], encoding_weight).centered()
-
-
-@torch.no_grad()
-def vertex_colors(field: Field, points: Float[Tensor, "n 3"], chunk: int = 65_536) -> UInt8[np.ndarray, "n 3"]:
-    """Colours g at points of one object, world frame."""
-    colors = [field.color(field(part[None])[1])[0] for part in torch.split(points, chunk)]
-    return ((torch.cat(colors) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()

@@ -100,8 +100,12 @@ def test_batches_depend_neither_on_where_pictures_are_nor_on_workers(
 ) -> None:
     def batches(**options) -> list[torch.Tensor]:
         settings = {"batch_size": 2, "num_rays": 40, "jitter": True, "scale_jitter": 0.2, "boundary_fraction": 0.5}
-        data = ShapeNetDataModule(root=str(balls), category="airplane", **settings, **options)
-        return tree_leaves(recorded(data, precision=precision))
+        hulls = {"hull_depth": True, "hull_folder": str(tmp_path / "hulls")}
+        data = ShapeNetDataModule(root=str(balls), category="airplane", **settings, **hulls, **options)
+        views = recorded(data, precision=precision)
+        known = [batch.hull_depth.isfinite().any().item() for batch in views]
+        assert known == [len(batch.index) == 2 for batch in views]  # in training
+        return tree_leaves(views)
 
     expected = batches()
     assert {x.dtype for x in expected if x.is_floating_point()} == {torch.double if precision == "64-true" else torch.float}

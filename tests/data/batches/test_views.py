@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from scipy.spatial import KDTree
 from torch.utils._pytree import tree_leaves
 
 from scenes import CAMERAS, DOUBLE, Memory, covered, disc, random_picture, scene
+from sdfsrn.data.batches.augmentation import zoom_nearest
 from sdfsrn.data.batches.datasets import DrawDataset, PictureDataset
+from sdfsrn.data.batches.hulls import HullDepth
 from sdfsrn.data.batches.pictures import pack
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.sampling import SampleKey
@@ -238,6 +241,62 @@ def test_half_of_the_pictures_come_mirrored_and_the_bound_holds_for_the_mirrored
     bound = views.camera.lower_bound(depth, views.uv, views.distance)
     assert (bound <= true.abs() + 1e-5)[~views.inside].all()
     assert (bound > 0)[~views.inside & (views.distance > 0)].all()
+
+
+def ball_picture(kind: type) -> tuple[ImageSample, np.ndarray]:
+    """A ball of radius 0.4 off the world's origin, and the depth where each ray first meets it; inf beside it."""
+    fx, fy = (3.0, 2.8) if kind is PerspectiveCamera else (1.3, 1.2)
+    intrinsics = torch.tensor([[fx, 0, 0.04], [0, fy, -0.05], [0, 0, 1]])
+    camera = kind(torch.tensor([[1.0, 0, 0, 0.02], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 2.6]])[None], intrinsics[None])
+    rays = camera.rays(camera.image_plane(pixel_centers(64, 64)[None]))
+    origin = rays.origin - torch.tensor([0.1, 0.05, -0.08])
+    a, b = rays.direction.square().sum(-1), (rays.direction * origin).sum(-1)
+    gap = b.square() - a * (origin.square().sum(-1) - 0.16)
+    depth = torch.where(gap > 0, (-b - gap.clamp(min=0).sqrt()) / a, torch.inf).view(64, 64).numpy()
+    image = np.full((64, 64, 3), 99, np.uint8)
+    return ImageSample(image, np.isfinite(depth).astype(np.float32), camera.map(lambda matrix: matrix[0])), depth
+
+
+@CAMERAS
+@pytest.mark.parametrize("changes", [{}, {"scale_jitter": 0.4}, {"mirror": True}, {"scale_jitter": 0.4, "mirror": True}])
+@pytest.mark.parametrize("boundary_fraction", [0.0, 0.5])
+def test_hull_depths_stay_on_the_surface_however_pictures_change(kind: type, changes: dict, boundary_fraction: float) -> None:
+    """The point of the changed camera's ray at the depth lies on the zoomed and mirrored ball, to half a pixel."""
+    picture, depth = ball_picture(kind)
+    settings = BatchSettings(300, boundary_fraction, jitter=True, **changes)
+    hulls = HullDepth(depth[None], pathlib.Path(), 0)
+    dataset, keys = PictureDataset(Memory([picture]), settings, hull_depth=hulls), [SampleKey(0, i) for i in range(24)]
+    pictures, params = dataset.__getitems__(keys)
+    views = make_views(pictures, params, settings)
+    grown = params.zoom[:, None, None] if kind is OrthographicCamera else torch.ones(24, 1, 1)
+    turn = torch.where(params.mirrored[:, None, None], torch.tensor([-1.0, 1.0, 1.0]), 1.0)
+    center = turn * grown * torch.tensor([0.1, 0.05, -0.08])
+    known = views.hull_depth.isfinite()
+    rays = views.camera.rays(views.uv)
+    outward = rays.at(views.hull_depth.nan_to_num(posinf=0.0)) - center
+    error = (outward.norm(dim=-1) - 0.4 * grown[..., 0]).abs()
+    assert known.sum() > 1000
+    if "scale_jitter" not in changes:
+        assert torch.equal(known, views.inside)
+        assert error[known].max() < 1e-5
+        return
+    assert (known == views.inside).float().mean() > 0.97
+    steep = known & (torch.cosine_similarity(-outward, rays.direction, dim=-1) > 0.7)
+    assert steep.sum() > 300
+    assert error[steep].max() < 0.02
+    assert params.zoom.min() < 0.7
+    assert params.zoom.max() > 1.3
+
+
+def test_zoomed_depths_are_the_old_pixels_and_nothing_where_the_border_is_revealed() -> None:
+    depth = torch.arange(16.0).view(1, 4, 4)
+    larger, smaller, same = (zoom_nearest(depth, torch.tensor([factor]), -1.0)[0] for factor in (2.0, 0.5, 1.0))
+    assert larger.tolist() == [[5, 5, 6, 6], [5, 5, 6, 6], [9, 9, 10, 10], [9, 9, 10, 10]]
+    assert (smaller[1:3, 1:3] >= 0).all()
+    smaller[1:3, 1:3] = -1
+    assert (smaller == -1).all()
+    assert torch.equal(same, depth[0])
+    assert zoom_nearest(torch.zeros(3, 0, 0), torch.ones(3), -1.0).shape == (3, 0, 0)
 
 
 def test_a_picture_that_zoom_would_spoil_stays_as_it_is() -> None:

@@ -73,6 +73,24 @@ def zoom(layers: Float[Tensor, "b 4 h w"], factor: Float[Tensor, " b"]) -> Float
     return torch.cat([color, alpha.clamp(max=1)], 1)
 
 
+def zoom_nearest(values: Float[Tensor, "b h w"], factor: Float[Tensor, " b"], border: float) -> Float[Tensor, "b h w"]:
+    """Values per pixel, enlarged with the pictures of `zoom`: each new pixel takes the old one that its centre falls on.
+
+    `border` is the value of what is revealed.
+    """
+    picture = torch.arange(len(values), device=values.device)[:, None, None]
+    rows, columns = (_nearest(size, factor) for size in values.shape[1:])
+    old = [places.clamp(0, size - 1) for places, size in zip((rows, columns), values.shape[1:], strict=True)]
+    there = (rows == old[0])[:, :, None] & (columns == old[1])[:, None]
+    return torch.where(there, values[picture, old[0][:, :, None], old[1][:, None]], border)
+
+
+def _nearest(size: int, factor: Float[Tensor, " b"]) -> Int[Tensor, "b size"]:
+    """The old pixels along an axis on which the new ones' centres fall; beyond the picture, numbers that it has not."""
+    place = torch.arange(size, device=factor.device) + 0.5 - size / 2
+    return (place / factor[:, None] + size / 2).floor().long()
+
+
 def resampling(size: int, factor: Float[Tensor, "*b"]) -> Float[Tensor, "*b new old"]:
     """Weights of pixels along an axis: triangles about as wide as two pixels, old or new, whichever are larger."""
     factor = factor.to(widest(factor.device))[..., None, None]

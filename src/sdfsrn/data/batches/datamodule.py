@@ -10,15 +10,18 @@ from collections.abc import Iterable
 from typing import Any, TypedDict, Unpack
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sdfsrn.data.batches.datasets import DrawDataset, PictureDataset, RawBatch, share
+from sdfsrn.data.batches.hulls import load_hull_depth, objects_of
 from sdfsrn.data.batches.pictures import Pictures
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.sampling import Position, StepSampler
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.data.source import Source
+from sdfsrn.runtime.files import cache_folder
 from sdfsrn.runtime.seeds import run_seed
 from sdfsrn.runtime.signals import ignore_signals
 from sdfsrn.structures import Views
@@ -39,6 +42,8 @@ class Loading(TypedDict, total=False):
     on_device: bool
     boundary_fraction: float
     mirror: bool
+    hull_depth: bool
+    hull_folder: str | None
 
 
 class ViewsDataModule(pl.LightningDataModule, abc.ABC):
@@ -60,6 +65,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         on_device: keep preloaded training pictures on the trainer's device; false has the loader deliver them.
         boundary_fraction: share of the rays that is drawn near the outline, see `ray_density`.
         mirror: show half of the training pictures in a mirror, see `BatchSettings`.
+        hull_depth: give the training rays the depth of the object's visual hull, made once of all its training views.
+        hull_folder: keeps these depths; None takes `hulls` in SDFSRN_CACHE, by default ~/.cache/sdfsrn.
     """
 
     crop: float | None = None  # see `Preprocessing`
@@ -79,6 +86,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         on_device: bool = True,
         boundary_fraction: float = 0.0,
         mirror: bool = False,
+        hull_depth: bool = False,
+        hull_folder: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or (num_rays is not None and num_rays < 1):
@@ -92,6 +101,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         self.memmap_dir = None if memmap_dir is None else pathlib.Path(memmap_dir)
         self.val_objects = val_objects
         self.on_device = on_device and preload
+        self.hull_depth = hull_depth
+        self.hull_folder = pathlib.Path(hull_folder) if hull_folder else cache_folder() / "hulls"
         self._datasets: dict[str, PictureDataset] = {}
         self._stored: Pictures | None = None
 
@@ -114,11 +125,13 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         """A split, opened once: random rays in training; all pixels and ground truth otherwise."""
         if split not in self._datasets:
             source = self.source(split)
+            objects = objects_of(source) if self.hull_depth and split == "train" else None
             if self.preload:
                 source = PreloadedSource(source, split, self.memmap_dir)
+            hulls = load_hull_depth(source, objects, split, self.hull_folder) if objects else None
             whole = dataclasses.replace(self.settings, num_rays=None, training=False)
             settings = self.settings if split == "train" else whole
-            self._datasets[split] = PictureDataset(source, settings, checked=self.preload)
+            self._datasets[split] = PictureDataset(source, settings, self.preload, hulls)
         return self._datasets[split]
 
     def prepare_data(self) -> None:
@@ -144,7 +157,10 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         sampler = StepSampler(len(dataset), self.batch_size, run_seed(), position, steps)
         if not (self.on_device and trainer and isinstance(dataset.source, PreloadedSource)):
             return self._loader(dataset, sampler)
-        self._stored = dataset.source.pictures().to(trainer.strategy.root_device)
+        stored = dataset.source.pictures()
+        if dataset.hull_depth is not None:
+            stored = stored._replace(hull_depth=torch.from_numpy(dataset.hull_depth.depth))
+        self._stored = stored.to(trainer.strategy.root_device)
         return self._loader(DrawDataset(dataset.settings), sampler)
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Views:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sdfsrn.data.batches.augmentation import AugmentationParams
+from sdfsrn.data.batches.hulls import HullDepth
 from sdfsrn.data.batches.pictures import Pictures, read_pictures
 from sdfsrn.data.batches.sampling import SampleKey
 from sdfsrn.data.batches.views import BatchSettings, make_views
@@ -35,10 +36,18 @@ class PictureDataset(Dataset[RawBatch]):
         source: the split.
         settings: how batches are made; random ones have no ground truth.
         checked: the source has checked its pictures.
+        hull_depth: of the pictures; None if not known.
     """
 
-    def __init__(self, source: Source, settings: BatchSettings | None = None, checked: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: BatchSettings | None = None,
+        checked: bool = False,
+        hull_depth: HullDepth | None = None,
+    ) -> None:
         self.source, self.settings, self.checked = source, settings or BatchSettings(), checked
+        self.hull_depth = hull_depth
         self.seed = run_seed()
 
     def __len__(self) -> int:
@@ -58,7 +67,10 @@ class PictureDataset(Dataset[RawBatch]):
 
     def _read(self, keys: Sequence[SampleKey | int]) -> Pictures:
         indices = [key.picture if isinstance(key, SampleKey) else key for key in keys]
-        return read_pictures(self.source, indices, points=not self.settings.random, checked=self.checked)
+        pictures = read_pictures(self.source, indices, points=not self.settings.random, checked=self.checked)
+        if self.hull_depth is None:
+            return pictures
+        return pictures._replace(hull_depth=torch.from_numpy(self.hull_depth.depth[indices]))
 
 
 class DrawDataset(Dataset[RawBatch]):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sdfsrn.data.cropping import crop_square
 from sdfsrn.data.source import ImageSample, Source, check_picture
@@ -23,16 +24,16 @@ class Pictures(NamedTuple):
     camera: Camera
     points: Float[Tensor, "b n 3"]  # ground truth, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
+    hull_depth: Float[Tensor, "b height width"]  # z of the visual hull per pixel, inf beside it; (b, 0, 0) where not known
 
     def select(self, rows: Int[Tensor, " k"]) -> Pictures:
         """Some of the pictures."""
-        return Pictures(self.rgba[rows], self.camera.map(lambda matrix: matrix[rows]), self.points[rows], self.index[rows])
+        camera = self.camera.map(lambda matrix: matrix[rows])
+        return Pictures(self.rgba[rows], camera, self.points[rows], self.index[rows], self.hull_depth[rows])
 
     def to(self, device: torch.device) -> Pictures:
         """The pictures on a device."""
-        return Pictures(
-            self.rgba.to(device), self.camera.map(lambda x: x.to(device)), self.points.to(device), self.index.to(device)
-        )
+        return tree_map(lambda tensor: tensor.to(device), self)
 
 
 def pack(image: UInt8[np.ndarray, "h w 3"], alpha: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
@@ -73,6 +74,7 @@ def read_pictures(
         type(samples[0].camera)(*matrices),
         torch.stack([F.pad(cloud, (0, 0, 0, longest - len(cloud)), value=float("nan")) for cloud in clouds]),
         torch.tensor(indices),
+        torch.zeros(len(samples), 0, 0),
     )
 
 

@@ -63,7 +63,9 @@ class PreloadedSource(GroundTruth):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             rgba, *matrices = (torch.from_numpy(self._records[name]) for name in ("rgba", *self._kind._fields))
-        return Pictures(rgba, self._kind(*matrices), torch.zeros(len(rgba), 0, 3), torch.arange(len(rgba)))
+        return Pictures(
+            rgba, self._kind(*matrices), torch.zeros(len(rgba), 0, 3), torch.arange(len(rgba)), torch.zeros(len(rgba), 0, 0)
+        )
 
     def points(self, index: int) -> np.ndarray:
         """See the source."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from sdfsrn.data.batches.augmentation import AugmentationParams, jitter_colors, zoom
+from sdfsrn.data.batches.augmentation import AugmentationParams, jitter_colors, zoom, zoom_nearest
 from sdfsrn.data.batches.pictures import Pictures
 from sdfsrn.functional.camera import Camera, pixel_centers
 from sdfsrn.functional.pixels import draw_pixels, ray_density
@@ -87,10 +88,11 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
     """
     dtype = pictures.camera.intrinsics.dtype if params is None else params.zoom.dtype
     layers, camera = pictures.rgba.movedim(-1, 1) / 255, pictures.camera.map(Tensor.float)
+    hull_depth = pictures.hull_depth.float()
     if params is not None and settings.scale_jitter:
-        layers, camera = _zoomed(layers, camera, params.zoom)
+        layers, camera, hull_depth = _zoomed(layers, camera, hull_depth, params.zoom)
     if params is not None and settings.mirror:
-        layers, camera = _mirrored(layers, camera, params.mirrored)
+        layers, camera, hull_depth = _mirrored(layers, camera, hull_depth, params.mirrored)
     color, alpha = layers[:, :3], layers[:, 3:]
     if params is not None and settings.jitter:
         color = jitter_colors(color, params.factors.float(), params.order)
@@ -111,6 +113,7 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
         distance=distance.gather(1, pixels),
         weight=weight.gather(1, pixels),
         inverse_density=1 / density.gather(1, pixels),
+        hull_depth=_known(hull_depth, pixels),
         points=pictures.points,
         index=pictures.index,
     )
@@ -152,15 +155,25 @@ def _drawn(density: Tensor, params: AugmentationParams | None) -> Tensor:
     return draw_pixels(density, params.uniform())
 
 
-def _mirrored(layers: Tensor, camera: Camera, chosen: Tensor) -> tuple[Tensor, Camera]:
-    """Layers and cameras of the chosen pictures seen in a mirror."""
+def _known(hull_depth: Tensor, pixels: Tensor) -> Tensor:
+    """Depths at the pixels (b, r); inf where no picture has any."""
+    if hull_depth.shape[1] == 0:
+        return torch.full_like(pixels, math.inf, dtype=hull_depth.dtype)
+    return hull_depth.flatten(1).gather(1, pixels)
+
+
+def _mirrored(layers: Tensor, camera: Camera, hull_depth: Tensor, chosen: Tensor) -> tuple[Tensor, Camera, Tensor]:
+    """Layers, cameras and depths of the chosen pictures seen in a mirror."""
     matrices = (torch.where(chosen[:, None, None], *pair) for pair in zip(camera.mirrored(), camera, strict=True))
-    return torch.where(chosen[:, None, None, None], layers.flip(-1), layers), type(camera)(*matrices)
+    layers = torch.where(chosen[:, None, None, None], layers.flip(-1), layers)
+    return layers, type(camera)(*matrices), torch.where(chosen[:, None, None], hull_depth.flip(-1), hull_depth)
 
 
-def _zoomed(layers: Tensor, camera: Camera, factor: Tensor) -> tuple[Tensor, Camera]:
-    """Layers and cameras enlarged; as they are where no silhouette with background around it would be left."""
+def _zoomed(layers: Tensor, camera: Camera, hull_depth: Tensor, factor: Tensor) -> tuple[Tensor, Camera, Tensor]:
+    """Layers, cameras and depths enlarged; as they are where no silhouette with background around it would be left."""
     larger = zoom(layers, factor)
     inside = larger[:, 3].flatten(1) >= 0.5
     usable = inside.any(1) & ~inside.all(1)
-    return torch.where(usable[:, None, None, None], larger, layers), camera.zoomed(torch.where(usable, factor, 1.0))
+    factor = torch.where(usable, factor, 1.0)
+    hull_depth = camera.zoomed_depth(zoom_nearest(hull_depth, factor, torch.inf), factor)
+    return torch.where(usable[:, None, None, None], larger, layers), camera.zoomed(factor), hull_depth

@@ -75,6 +75,11 @@ class ShapeNetSource(GroundTruth):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def objects(self) -> list[str]:
+        """The model of each picture."""
+        return [model for model, _ in self.records]
+
     def picture(self, index: int) -> ImageSample:
         """Image, mask and camera of a view."""
         return self._picture(*self.records[index])

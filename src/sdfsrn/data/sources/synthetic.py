@@ -106,6 +106,11 @@ class SyntheticSource(GroundTruth):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def objects(self) -> list[int]:
+        """The object of each picture."""
+        return [number for number, _ in self.records]
+
     def picture(self, index: int) -> ImageSample:
         """Image, alpha and camera of a view."""
         alpha = self._arrays["hits"][index].astype(np.float32) / self.supersampling**2
