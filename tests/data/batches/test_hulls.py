@@ -145,6 +145,16 @@ def test_a_process_killed_in_the_middle_leaves_no_file(tmp_path: pathlib.Path) -
     assert np.isfinite(found.depth).any((1, 2)).all()
 
 
+def test_two_processes_that_make_them_at_once_read_whole_files(tmp_path: pathlib.Path) -> None:
+    source, expected = Balls(), np.array(load(Balls(), tmp_path / "alone").depth)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(load(source, tmp_path / "shared").depth, expected) else 1)
+    assert np.array_equal(load(source, tmp_path / "shared").depth, expected)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list((tmp_path / "shared").iterdir())) == 1
+
+
 def test_an_error_in_the_middle_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forbid(monkeypatch)
     with pytest.raises(TypeError):
