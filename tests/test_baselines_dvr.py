@@ -168,10 +168,10 @@ def small_model(first_occupied: str = "predicted", **weights: float) -> DVR:
     return DVR(ConvEncoder(16, (8, 16)), OccupancyDecoder(16, 48, num_blocks=3), marcher, Objective(terms, weights))
 
 
-def bent_car(size: int = 32) -> ImageSample:
-    """A silhouette of two discs side by side, coloured left to right."""
+def two_discs(size: int = 32) -> ImageSample:
+    """A silhouette of two discs that overlap; colours change over the picture."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
-    inside = (np.hypot(x + 0.25, y) < 0.4) | (np.hypot(x - 0.35, y + 0.1) < 0.3)
+    inside = (np.hypot(x + 0.2, y) < 0.55) | (np.hypot(x - 0.35, y + 0.15) < 0.4)
     image = np.stack([127 * (x + 1), 0 * x + 80, 127 * (1 - y)], -1).astype(np.uint8)
     pose = look_at_origin(torch.tensor([0.4]), torch.tensor([0.5]), 2.732)[0]
     return ImageSample(image, inside.astype(np.float32), PerspectiveCamera(pose, torch.diag(torch.tensor([3.7, 3.7, 1.0]))))
@@ -179,7 +179,7 @@ def bent_car(size: int = 32) -> ImageSample:
 
 def fit(model: DVR, steps: int, lr: float) -> Views:
     """Train on one picture; all of its rays."""
-    source = Memory([bent_car()])
+    source = Memory([two_discs()])
     sampled, whole = PictureDataset(source, BatchSettings(num_rays=200)), PictureDataset(source).views([0])
     optimizer = torch.optim.Adam(model.parameters(), lr)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
