@@ -84,9 +84,8 @@ def show(report: dict[str, Any], splits: list[str]) -> None:
         lines += [f"skipped: {name}: {reason}" for name, reason in list(models["skipped"].items())[:5]]
     if "hull_depth" in report:
         hulls = report["hull_depth"]
-        lines.append(
-            f"{hulls['pictures']} pictures with the depth of a visual hull, made in {hulls['seconds']} s: {hulls['file']}"
-        )
+        made = f"made in {hulls['seconds']:.1f} s" if hulls["seconds"] else "already there"
+        lines.append(f"{hulls['pictures']} pictures with the depth of a visual hull, {made}: {hulls['file']}")
     table.caption = "\n".join(lines) or None
     Console().print(table)
 
@@ -96,7 +95,7 @@ def _carve(datamodule: ViewsDataModule) -> dict[str, Any]:
     hulls = datamodule.dataset("train").hull_depth
     assert hulls is not None  # of a data module that is to have them
     known = sum(bool(np.isfinite(depth).any()) for depth in hulls.depth)
-    return {"pictures": known, "seconds": round(hulls.seconds, 1), "file": str(hulls.path)}
+    return {"pictures": known, "seconds": round(hulls.seconds, 3), "file": str(hulls.path)}
 
 
 def _render(config: DictConfig, datamodule: ViewsDataModule) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Views(NamedTuple):
     distance: Float[Tensor, "b r"]  # D(u) to the silhouette's outline, from both sides, in units of the image plane
     weight: Float[Tensor, "b r"]  # w(u) = 1 / D(u), finite
     inverse_density: Float[Tensor, "b r"]  # image area per ray, relative to uniform sampling, where it is 1
-    hull_depth: Float[Tensor, "b r"]  # of the object's visual hull; inf where there is none, or where it is not known
+    hull_depth: Float[Tensor, "b r"]  # z where the ray enters the visual hull; inf where it does not, or it is not known
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
 

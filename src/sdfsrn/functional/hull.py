@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,11 +24,12 @@ def hull_depth(
         num_depths: equally spaced points per ray, from where it enters the cube to where it leaves it.
     """
     hull = visual_hull(inside, camera, half_side, resolution)
-    centers = pixel_centers(*inside.shape[1:], camera.intrinsics.dtype, inside.device)
+    height, width = inside.shape[1:]
+    centers = pixel_centers(height, width, camera.intrinsics.dtype, inside.device)
     uv = camera.image_plane(centers.expand(len(inside), -1, -1))
     depth = torch.full_like(uv[..., 0], torch.inf)
     for view, silhouette in enumerate(inside.flatten(1)):
-        rays = camera.map(lambda matrix, view=view: matrix[view, None]).rays(uv[view, silhouette][None])
+        rays = camera.map(operator.itemgetter(slice(view, view + 1))).rays(uv[view, silhouette][None])
         depth[view, silhouette] = first_depth(hull, rays, half_side, num_depths)[0]
     return depth.view(inside.shape)
 
@@ -43,7 +46,7 @@ def visual_hull(
     points = torch.cartesian_prod(axis, axis, axis)
     left = torch.arange(len(points), device=inside.device)
     for view, silhouette in enumerate(inside):
-        seen_by = camera.map(lambda matrix, view=view: matrix[view])
+        seen_by = camera.map(operator.itemgetter(view))
         uv, depth = seen_by.project(points[left])
         column, row = seen_by.pixels(uv, (height, width)).floor().unbind(-1)
         visible = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)

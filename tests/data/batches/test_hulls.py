@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils._pytree import tree_leaves
 
 import sdfsrn.data.batches.hulls as hulls
-from scenes import CAMERAS, Memory
+from scenes import CAMERAS, Memory, random_picture, scene
 from sdfsrn.data import FolderSource, Pascal3DSource, ShapeNetDataModule, SourceDataModule, SyntheticDataModule
 from sdfsrn.data.batches.hulls import HullDepth, load_hull_depth, objects_of
 from sdfsrn.data.batches.preload import PreloadedSource
@@ -20,7 +20,7 @@ from sdfsrn.data.source import ImageSample
 from sdfsrn.data.sources.shapenet import ShapeNetSource
 from sdfsrn.data.sources.synthetic import SyntheticSource
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin
-from sdfsrn.functional.hull import hull_depth
+from sdfsrn.functional.hull import hull_depth, visual_hull
 
 SIZE = 16
 
@@ -108,6 +108,28 @@ def test_other_silhouettes_cameras_or_objects_have_a_file_of_their_own(
         assert not np.array_equal(before.depth, after.depth)
 
 
+@CAMERAS
+def test_the_hull_holds_all_of_an_object_however_thin(kind: type) -> None:
+    """Of a rod thinner than a pixel, which covers half of none in most views, too: node by node."""
+    pictures = [random_picture(kind, (32, 32)) for _ in range(8)]
+    axis = torch.linspace(-0.55, 0.55, 64)
+    solid = scene(torch.cartesian_prod(axis, axis, axis)).view(64, 64, 64) < 0
+    camera = kind(*map(torch.stack, zip(*(picture.camera for picture in pictures), strict=True)))
+    kept = [
+        visual_hull(torch.from_numpy(np.stack([picture.alpha >= least for picture in pictures])), camera)
+        for least in (1e-6, 0.5)
+    ]
+    assert solid.sum() > 5000
+    assert kept[0][solid].all()
+    assert not kept[1][solid].all()
+
+
+def test_pixels_that_are_touched_count(tmp_path: pathlib.Path) -> None:
+    source, half = Balls(), Balls()
+    half.pictures = [picture._replace(alpha=picture.alpha * np.float32(0.4)) for picture in half.pictures]
+    assert np.array_equal(load(half, tmp_path).depth, load(source, tmp_path).depth)
+
+
 def test_colours_change_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Balls()
     load(source, tmp_path)
@@ -143,6 +165,16 @@ def test_a_process_killed_in_the_middle_leaves_no_file(tmp_path: pathlib.Path) -
     found = load(Balls(), tmp_path)
     assert found.seconds > 0
     assert np.isfinite(found.depth).any((1, 2)).all()
+
+
+def test_two_processes_that_make_them_at_once_read_whole_files(tmp_path: pathlib.Path) -> None:
+    source, expected = Balls(), np.array(load(Balls(), tmp_path / "alone").depth)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(load(source, tmp_path / "shared").depth, expected) else 1)
+    assert np.array_equal(load(source, tmp_path / "shared").depth, expected)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list((tmp_path / "shared").iterdir())) == 1
 
 
 def test_an_error_in_the_middle_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +214,7 @@ def test_training_has_the_depths_of_its_rays_and_nobody_else_has_any(balls: path
     views = training.views(range(6))
     assert torch.equal(views.hull_depth, torch.from_numpy(np.array(training.hull_depth.depth)).float().flatten(1))
     assert views.hull_depth.isfinite().any(1).all()
-    assert views.hull_depth[~views.inside].isinf().all()
+    assert views.hull_depth[~views.inside & (views.distance > 0)].isinf().all()  # on pixels that the object does not touch
     assert data.dataset("val").views([0]).hull_depth.isinf().all()
     plain = ShapeNetDataModule(**options)
     assert plain.dataset("train").hull_depth is None

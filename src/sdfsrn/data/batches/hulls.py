@@ -1,4 +1,8 @@
-"""Depths of visual hulls, made once for the pictures of a split from all silhouettes of each object, and kept in a file."""
+"""Depths of visual hulls, made once for the pictures of a split from all silhouettes of each object, and kept in a file.
+
+A silhouette here is every pixel that the object touches, so that the hull holds all of the object. Those that it covers by half
+would not do: thin parts are less than that in some view or other, and one view is enough to carve them away.
+"""
 
 from __future__ import annotations
 
@@ -92,9 +96,9 @@ def _write(path: pathlib.Path, source: Source, views: list[list[int]], descripti
         depth = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(source), *size))
         for indices in tqdm(views, f"Visual hulls {description}", unit="object", leave=False, mininterval=1):
             pictures = [source.picture(index) for index in indices]
-            inside = torch.from_numpy(np.stack([picture.alpha >= 0.5 for picture in pictures]))
+            touched = torch.from_numpy(np.stack([picture.alpha > 0 for picture in pictures]))
             matrices = (torch.stack(matrix).float() for matrix in zip(*(picture.camera for picture in pictures), strict=True))
-            depth[indices] = hull_depth(inside, type(pictures[0].camera)(*matrices)).half().numpy()
+            depth[indices] = hull_depth(touched, type(pictures[0].camera)(*matrices)).half().numpy()
         depth.flush()
 
 
@@ -104,7 +108,7 @@ def _fingerprint(source: Source, views: list[list[int]]) -> str:
     for index in range(len(source)):
         picture = source.picture(index)
         digest.update(f"{type(picture.camera).__name__} {picture.alpha.shape}".encode())
-        digest.update(np.packbits(picture.alpha >= 0.5).tobytes())
+        digest.update(np.packbits(picture.alpha > 0).tobytes())
         for matrix in picture.camera:
             digest.update(matrix.float().numpy().tobytes())
     return digest.hexdigest()[:16]
