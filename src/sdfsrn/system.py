@@ -44,7 +44,10 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         protocol: how its shapes are meshed and measured; travels in checkpoints.
         preprocessing: from a picture to its input, as in training; travels in checkpoints.
         config: the run's configuration, plain dictionaries; travels in checkpoints. Empty for a model built in Python.
+        empty_steps: steps without any surface after which there will be none.
     """
+
+    empty_steps = 50
 
     def __init__(
         self,

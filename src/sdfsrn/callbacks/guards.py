@@ -60,10 +60,10 @@ class CollapseWarning(pl.Callback):
     """Warn when the shapes have collapsed: no ray inside any silhouette meets a surface.
 
     Args:
-        patience: consecutive training steps without any surface.
+        patience: consecutive training steps without any surface; None takes the model's `empty_steps`.
     """
 
-    def __init__(self, patience: int = 50) -> None:
+    def __init__(self, patience: int | None = None) -> None:
         self.patience = patience
         self._empty = 0
 
@@ -77,9 +77,9 @@ class CollapseWarning(pl.Callback):
     ) -> None:
         """Count steps in which no ray met a surface."""
         self._empty = 0 if outputs["hit"] > 0 else self._empty + 1
-        if self._empty == self.patience:
+        if self._empty == (self.patience or pl_module.empty_steps):
             rank_zero_warn(
-                f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface, the signed distance has no "
-                f"zero crossing on any of them (step {trainer.global_step}). Start again with another seed, a lower "
-                "optimizer.lr, more callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
+                f"Collapse: for {self._empty} steps no ray inside a silhouette has met a surface (step {trainer.global_step}). "
+                "Start again with another seed, a lower optimizer.lr, more callbacks.pretraining.iterations (SDF-SRN), or "
+                "check that cameras and silhouettes belong together."
             )
