@@ -212,7 +212,7 @@ def seen(model: DVR, views: Views) -> torch.Tensor:
 @pytest.mark.parametrize("first_occupied", ["predicted", "free"])
 def test_one_picture_is_learned_by_heart(first_occupied: str) -> None:
     model = small_model(first_occupied)
-    views = fit(model, 200, 5e-3)
+    views = fit(model, 130, 5e-3)
     assert intersection_over_union(seen(model, views), views.inside) > 0.9
     with torch.no_grad():
         march = model.render(model(views.image), views)
