@@ -41,16 +41,17 @@ TINY = [
     "data.num_objects=4",
     "data.num_eval_objects=2",
     "data.shapes.views_per_object=2",
-    "data.shapes.image_size=24",
+    "data.shapes.image_size=32",
+    "data.shapes.category=car",
     "data.batch_size=4",
-    "data.num_rays=100",
-    "optimizer.lr=3e-3",
+    "data.num_rays=200",
+    "optimizer.lr=5e-3",
     "protocol.resolution=24",
     "protocol.num_points=1000",
     "protocol.num_truth=1000",
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",
-    "trainer.val_check_interval=15",
+    "trainer.val_check_interval=40",
 ]
 
 
@@ -59,15 +60,15 @@ def composed(command: str, folder: pathlib.Path, *overrides: str) -> DictConfig:
         return compose(command, [*overrides, f"paths.output={folder}", f"paths.cache={folder.parent}/cache"])
 
 
-def trained(folder: pathlib.Path, *overrides: str, model: str = "dvr", steps: int = 30) -> pathlib.Path:
+def trained(folder: pathlib.Path, *overrides: str, model: str = "dvr", steps: int = 120) -> pathlib.Path:
     train(composed("train", folder, *TINY, f"model={model}", f"trainer.max_steps={steps}", *overrides))
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder of a tiny training whose number of samples doubles on the way."""
-    return trained(tmp_path_factory.mktemp("dvr") / "run", "model.raymarcher.doublings=[10,20]")
+    """The folder of a tiny training; cars appear after some 70 steps without any surface."""
+    return trained(tmp_path_factory.mktemp("dvr") / "run")
 
 
 def test_training_leaves_everything(run: pathlib.Path) -> None:
@@ -77,8 +78,9 @@ def test_training_leaves_everything(run: pathlib.Path) -> None:
     assert terms | {"val/iou", "val/chamfer", "test/chamfer"} <= log[0].keys()
     assert "train/depth" not in log[0]  # its weight is 0
     losses = [float(row["train/loss"]) for row in log if row["train/loss"]]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    assert (run / "pictures/step_000030.png").is_file()
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert [float(row["val/iou"]) for row in log if row["val/iou"]][-1] > 0.3
+    assert (run / "pictures/step_000120.png").is_file()
     summary = json.loads((run / "test/summary.json").read_text())
     assert summary["objects"] == 2
     assert (run / "test/report.html").is_file()
@@ -86,27 +88,33 @@ def test_training_leaves_everything(run: pathlib.Path) -> None:
 
 def test_a_run_in_two_parts_ends_with_the_same_weights(run: pathlib.Path) -> None:
     """The number of samples follows the step across the break, in the middle of its doublings."""
-    parts = run.parent / "parts"
-    for steps in (15, 30):
-        trained(parts, "model.raymarcher.doublings=[10,20]", "test=false", steps=steps)
-    whole, resumed = (torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (run, parts))
+    short = ["model.raymarcher.doublings=[4,7]", "trainer.val_check_interval=5", "test=false"]
+    for folder, part in (("whole", (10,)), ("parts", (5, 10))):
+        for steps in part:
+            trained(run.parent / folder, *short, steps=steps)
+    whole, resumed = (
+        torch.load(run.parent / folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for folder in ("whole", "parts")
+    )
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_its_checkpoint_is_evaluated_and_optimized(run: pathlib.Path) -> None:
+    """The measures of the training come again; the loss of pictures falls as their latent codes change."""
     settings = [f"ckpt_path={run}/checkpoints/best.ckpt", "accelerator=cpu", "test_time_optimization=true", "mesh_formats=[]"]
-    summary = evaluate(composed("evaluate", run.parent / "again", *settings, "optimization={steps: 20, lr: 0.05}"))
-    before = json.loads((run / "test/summary.json").read_text())
-    assert summary["before_optimization"]["metrics"].keys() == before["metrics"].keys()
-    ious = [s["metrics"]["silhouette_iou"]["mean"] for s in (before, summary["before_optimization"], summary)]
-    assert ious[0] == pytest.approx(ious[1])
-    assert ious[2] > ious[1]
+    summary = evaluate(composed("evaluate", run.parent / "again", *settings, "optimization.steps=2"))
+    measures = (s["metrics"]["silhouette_iou"]["mean"] for s in (summary["before_optimization"], summary))
+    before = json.loads((run / "test/summary.json").read_text())["metrics"]["silhouette_iou"]["mean"]
+    assert [before == pytest.approx(value, abs=1e-6) for value in measures] == [True, False]
+    model = sdfsrn.load(run / "checkpoints/last.ckpt")
+    views = PictureDataset(Memory([two_discs(32)])).views([0])
+    losses = sdfsrn.refine(model, views, steps=40, lr=1e-2).losses
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
 
 
 def test_it_reconstructs(run: pathlib.Path) -> None:
-    image = np.full((24, 24, 4), 255, np.uint8)
-    image[..., 3] = 0
-    image[6:18, 6:18] = (200, 30, 30, 255)
+    image = np.zeros((32, 32, 4), np.uint8)
+    image[11:21, 5:27] = (200, 30, 30, 255)
     Image.fromarray(image).save(picture := run.parent / "photo.png")
     settings = [f"ckpt_path={run}/checkpoints/last.ckpt", f"image={picture}", "accelerator=cpu", "mesh_formats=[glb]"]
     (written,) = reconstruct_pictures(composed("reconstruct", run.parent / "meshes", *settings, "turntable=[]"))
@@ -120,7 +128,7 @@ def test_it_reconstructs(run: pathlib.Path) -> None:
 def test_checkpoints_bring_back_the_model(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     model = sdfsrn.load(run / "checkpoints/last.ckpt")
     assert isinstance(model, DVR)
-    assert list(model.raymarcher.doublings) == [10, 20]
+    assert list(model.raymarcher.doublings) == [50_000, 100_000, 250_000]
     in_python = small_model()
     torch.save({"state_dict": in_python.state_dict(), "config": in_python.description()}, tmp_path / "python.ckpt")
     again = sdfsrn.load(tmp_path / "python.ckpt")
@@ -143,7 +151,7 @@ def test_another_model_s_checkpoint_is_refused_by_name(run: pathlib.Path, tmp_pa
 
 def test_the_hull_reading_trains_and_needs_several_views(tmp_path: pathlib.Path) -> None:
     for name, overrides in (("occupied", []), ("supervised", ["model.losses.weights.depth=10"])):
-        folder = trained(tmp_path / name, "test=false", *overrides, model="dvr_depth", steps=15)
+        folder = trained(tmp_path / name, "test=false", "trainer.val_check_interval=5", *overrides, model="dvr_depth", steps=10)
         with (folder / "csv/metrics.csv").open() as file:
             log = list(csv.DictReader(file))
         assert ("train/depth" in log[0]) == bool(overrides)
@@ -168,10 +176,10 @@ def small_model(first_occupied: str = "predicted", **weights: float) -> DVR:
     return DVR(ConvEncoder(16, (8, 16)), OccupancyDecoder(16, 48, num_blocks=3), marcher, Objective(terms, weights))
 
 
-def bent_car(size: int = 32) -> ImageSample:
-    """A silhouette of two discs side by side, coloured left to right."""
+def two_discs(size: int = 48) -> ImageSample:
+    """A silhouette of two discs that overlap; colours change over the picture."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
-    inside = (np.hypot(x + 0.25, y) < 0.4) | (np.hypot(x - 0.35, y + 0.1) < 0.3)
+    inside = (np.hypot(x + 0.2, y) < 0.55) | (np.hypot(x - 0.35, y + 0.15) < 0.4)
     image = np.stack([127 * (x + 1), 0 * x + 80, 127 * (1 - y)], -1).astype(np.uint8)
     pose = look_at_origin(torch.tensor([0.4]), torch.tensor([0.5]), 2.732)[0]
     return ImageSample(image, inside.astype(np.float32), PerspectiveCamera(pose, torch.diag(torch.tensor([3.7, 3.7, 1.0]))))
@@ -179,8 +187,8 @@ def bent_car(size: int = 32) -> ImageSample:
 
 def fit(model: DVR, steps: int, lr: float) -> Views:
     """Train on one picture; all of its rays."""
-    source = Memory([bent_car()])
-    sampled, whole = PictureDataset(source, BatchSettings(num_rays=200)), PictureDataset(source).views([0])
+    source = Memory([two_discs()])
+    sampled, whole = PictureDataset(source, BatchSettings(num_rays=500)), PictureDataset(source).views([0])
     optimizer = torch.optim.Adam(model.parameters(), lr)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -204,12 +212,12 @@ def seen(model: DVR, views: Views) -> torch.Tensor:
 @pytest.mark.parametrize("first_occupied", ["predicted", "free"])
 def test_one_picture_is_learned_by_heart(first_occupied: str) -> None:
     model = small_model(first_occupied)
-    views = fit(model, 200, 2e-3)
+    views = fit(model, 130, 5e-3)
     assert intersection_over_union(seen(model, views), views.inside) > 0.9
     with torch.no_grad():
         march = model.render(model(views.image), views)
-    error = (march.color - views.color).abs()[views.inside & march.predicted].mean()
-    assert error < 0.25  # of 2
+    error = (march.color - views.color).abs()[views.inside & march.surface].mean()
+    assert error < 0.25  # of 2; rays that start inside the shape have one colour, that of the camera's centre
 
 
 @pytest.mark.parametrize("first_occupied", ["predicted", "free"])

@@ -46,10 +46,12 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         preprocessing: from a picture to its input, as in training; travels in checkpoints.
         config: the run's configuration, plain dictionaries; travels in checkpoints. Empty for a model built in Python.
         capturable: whether `step` does the same operations for any values, and so can be a CUDA graph.
+        empty_steps: steps without any surface after which there will be none.
     """
 
     capturable = True
     whole_pictures = False
+    empty_steps = 50
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import types
 import pytest
 import torch
 
+from sdfsrn import DVR, SDFSRN
 from sdfsrn.callbacks import CollapseWarning, FiniteLoss
 from sdfsrn.callbacks.guards import _Step
 
@@ -74,5 +75,15 @@ def test_collapse_is_reported_once_and_in_words() -> None:
     callback, trainer = CollapseWarning(patience=3), types.SimpleNamespace(global_step=9)
     for hit in (0.0, 0.0, 0.1, 0.0, 0.0):
         callback.on_train_batch_end(trainer, None, {"hit": torch.tensor(hit)}, None, 0)
-    with pytest.warns(UserWarning, match="no ray inside a silhouette has met a surface"):
+    with pytest.warns(UserWarning, match="for 3 steps no ray inside a silhouette has met a surface"):
         callback.on_train_batch_end(trainer, None, {"hit": torch.tensor(0.0)}, None, 0)
+
+
+def test_models_say_how_long_they_may_have_no_surface() -> None:
+    """DVR begins without any for a while, which is no collapse."""
+    assert SDFSRN.empty_steps == 50 < DVR.empty_steps
+    callback, trainer = CollapseWarning(), types.SimpleNamespace(global_step=9)
+    model = types.SimpleNamespace(empty_steps=2)
+    callback.on_train_batch_end(trainer, model, {"hit": torch.tensor(0.0)}, None, 0)
+    with pytest.warns(UserWarning, match="for 2 steps"):
+        callback.on_train_batch_end(trainer, model, {"hit": torch.tensor(0.0)}, None, 0)

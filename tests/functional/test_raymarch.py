@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sdfsrn.functional.raymarch import bisect, implicit_depth, secant
+from sdfsrn.functional.camera import Rays
+from sdfsrn.functional.raymarch import bisect, compact, first_crossing, implicit_depth, search_interval, secant
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10, 30])
@@ -98,3 +99,58 @@ def test_implicit_depth_leaves_missing_rays_alone_and_bounds_grazing_ones() -> N
     assert torch.equal(result, torch.ones(1, 3))
     assert sdf.grad[0].tolist() == pytest.approx([1.0, 20.0, 0.0])
     assert depth.grad[0].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_slopes_are_bounded_where_asked() -> None:
+    """dz = -df / slope, with the slope at most `max_slope`; without a bound, whatever the slope."""
+    sdf = torch.zeros(1, 3, dtype=torch.double, requires_grad=True)
+    slope, hit = torch.tensor([[-2.0, -1e-4, 3.0]], dtype=torch.double), torch.ones(1, 3, dtype=torch.bool)
+    for bound, expected in ((-1e-3, [0.5, 1000.0, 1000.0]), (math.inf, [0.5, 1e4, -1 / 3])):
+        depth = implicit_depth(torch.ones(1, 3, dtype=torch.double), sdf, slope, hit, max_slope=bound)
+        (gradient,) = torch.autograd.grad(depth.sum(), sdf)
+        torch.testing.assert_close(gradient, torch.tensor([expected], dtype=torch.double))
+
+
+def test_regula_falsi_without_guard_follows_its_recursion() -> None:
+    """The line through both ends; the end of the root's sign moves. By hand for z^2 = 2 in [1, 2]."""
+    near, far = 1.0, 2.0
+    for _ in range(4):
+        root = near + (far - near) * (2 - near**2) / (far**2 - near**2)
+        near, far = (root, far) if root**2 < 2 else (near, root)
+    expected = near + (far - near) * (2 - near**2) / (far**2 - near**2)
+
+    def sdf(z: torch.Tensor) -> torch.Tensor:
+        return 2 - z**2
+
+    ends = [torch.tensor([[z]], dtype=torch.double) for z in (1.0, 2.0)]
+    found = secant(sdf, *ends, *map(sdf, ends), num_steps=4, guard=0.0)
+    assert found.item() == pytest.approx(expected, rel=1e-14)
+    assert abs(found.item() - math.sqrt(2)) < 1e-3
+
+
+def test_first_crossing() -> None:
+    """From free to occupied, after a start in free space; a zero is neither."""
+    rows = [[1, 1, -1, 1, -1], [-1, 1, -1, 1, -1], [1, 2, 3, 4, 5], [0, 1, -1, 1, -1], [1, 0, -1, 1, -2], [-1, -1, -1, -1, -1]]
+    first, found = first_crossing(torch.tensor(rows, dtype=torch.float)[None])
+    assert found.tolist() == [[True, False, False, False, True, False]]
+    assert first[0, [0, 4]].tolist() == [1, 3]
+
+
+def test_compact_keeps_every_marked_ray_once() -> None:
+    mask = torch.rand(5, 40) > torch.tensor([0.1, 0.5, 0.9, 1.0, 0.5])[:, None]
+    index = compact(mask)
+    assert index.shape[1] == mask.sum(-1).max()
+    for row, chosen in zip(mask, index, strict=True):
+        assert len(chosen.unique()) == len(chosen)
+        assert row[chosen].sum() == row.sum()
+    assert compact(torch.zeros(2, 4, dtype=torch.bool)).shape == (2, 0)
+
+
+def test_search_intervals() -> None:
+    """The cube's sides at +-0.5 from 2 away, from within, and beside it."""
+    origin = torch.tensor([[[0.0, 0.1, -2.0], [0.0, 0.0, 0.2], [0.7, 0.0, -2.0]]])
+    rays = Rays(origin, torch.tensor([0.0, 0.0, 1.0]).expand(1, 3, 3))
+    near, far, meets = search_interval(rays, 0.5, 5.0)
+    torch.testing.assert_close(near, torch.tensor([[1.5, 0.0, 0.0]]))
+    torch.testing.assert_close(far, torch.tensor([[2.5, 0.3, 5.0]]))
+    assert meets.tolist() == [[True, True, False]]

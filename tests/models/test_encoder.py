@@ -110,3 +110,13 @@ def test_imagenet_weights_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = ResNetEncoder(4)
     assert "resnet18" in asked[0]
     assert torch.equal(encoder.network.conv1.weight, donor["conv1.weight"])
+
+
+def test_pictures_can_be_enlarged_first() -> None:
+    encoder = ResNetEncoder(8, weights=None).eval()
+    image = torch.rand(1, 3, 32, 32)
+    larger = torch.nn.functional.interpolate(image, (48, 48), mode="bilinear", align_corners=False)
+    small, expected = encoder(image), encoder(larger)
+    encoder.resize = 48
+    torch.testing.assert_close(encoder(image), expected)
+    assert not torch.allclose(small, expected)

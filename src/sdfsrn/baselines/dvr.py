@@ -25,6 +25,7 @@ class DVR(ImplicitModel):
     """
 
     raymarcher: OccupancyMarcher
+    empty_steps = 5000  # first all of space becomes free; then the occupancy loss makes surfaces
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:
         """Let the marcher's number of samples be a function of the step, beside what every model does."""

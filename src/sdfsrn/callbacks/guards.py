@@ -108,10 +108,10 @@ class CollapseWarning(pl.Callback):
     """Warn when the shapes have collapsed: no ray inside any silhouette meets a surface.
 
     Args:
-        patience: consecutive training steps without any surface.
+        patience: consecutive training steps without any surface; None takes the model's `empty_steps`.
     """
 
-    def __init__(self, patience: int = 50) -> None:
+    def __init__(self, patience: int | None = None) -> None:
         self.patience = patience
         self._empty: Tensor | None = None  # steps without a surface, on the model's device
         self._steps, self._warned = 0, False
@@ -125,16 +125,17 @@ class CollapseWarning(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Count steps in which no ray met a surface; look at the count every few steps, since a GPU is waited for then."""
+        patience = self.patience or pl_module.empty_steps
         hit = outputs["hit"].detach()
         self._empty = torch.where(hit > 0, 0, (torch.zeros_like(hit) if self._empty is None else self._empty) + 1)
         self._steps += 1
-        if hit.is_cuda and self._steps % self.patience:
+        if hit.is_cuda and self._steps % patience:
             return
         empty, before = int(self._empty), self._warned
-        self._warned = empty >= self.patience
+        self._warned = empty >= patience
         if self._warned and not before:
             rank_zero_warn(
-                f"Collapse: for {self.patience} steps no ray inside a silhouette has met a surface "
-                f"(step {trainer.global_step}). Start again with another seed, a lower optimizer.lr, for SDF-SRN more "
-                "callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
+                f"Collapse: for {empty} steps no ray inside a silhouette has met a surface (step {trainer.global_step}). "
+                "Start again with another seed, a lower optimizer.lr, more callbacks.pretraining.iterations (SDF-SRN), or "
+                "check that cameras and silhouettes belong together."
             )

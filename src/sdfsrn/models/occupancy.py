@@ -127,7 +127,7 @@ class OccupancyDecoder(nn.Module):
         self.residual = nn.ModuleList(nn.Linear(width, width) for _ in range(num_blocks))
         self.head = nn.Linear(width, 4)
         for layer in self.residual:
-            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.get_parameter("weight"))
 
     def forward(self, latent: Float[Tensor, "b l"]) -> OccupancyField:
         """The implicit functions of every object in the batch."""
@@ -137,4 +137,4 @@ class OccupancyDecoder(nn.Module):
 
 
 def _affine(layer: nn.Module) -> Affine:
-    return Affine(layer.weight, layer.bias)
+    return Affine(layer.get_parameter("weight"), layer.get_parameter("bias"))
