@@ -19,10 +19,11 @@ import sdfsrn
 from scenes import Memory
 from sdfsrn import MeshModel
 from sdfsrn.cli.reconstructing import reconstruct_pictures
-from sdfsrn.data import BatchSettings, PictureDataset
+from sdfsrn.data import BatchSettings, Pascal3DDataModule, PictureDataset, ShapeNetSource, SyntheticSource
 from sdfsrn.data.source import ImageSample
 from sdfsrn.evaluate import evaluate
 from sdfsrn.functional.camera import PerspectiveCamera, look_at_origin, pixel_centers
+from sdfsrn.functional.pointcloud import chamfer_distance
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import (
     DeformationLoss,
@@ -276,3 +277,31 @@ def test_texture_losses_reach_the_flow() -> None:
     loss.backward()
     assert decoder.flow.network[0].weight.grad.abs().sum() > 0
     assert decoder.mean.grad is None  # colours do not move vertices
+
+
+@pytest.mark.parametrize("category", ["chair", "airplane", "car"])
+def test_built_in_objects_are_symmetric_in_x(category: str, tmp_path: pathlib.Path) -> None:
+    source = SyntheticSource(category, "val", num_objects=1, views_per_object=1, image_size=24, cache=str(tmp_path))
+    assert_symmetric_in_x(torch.from_numpy(source.points(0)))
+
+
+def test_real_airplanes_are_symmetric_in_x(airplanes: pathlib.Path) -> None:
+    assert_symmetric_in_x(torch.from_numpy(ShapeNetSource(str(airplanes), "airplane", "val").points(0)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("category", ["airplane", "car", "chair"])
+def test_real_cad_models_are_symmetric_in_x(category: str, pascal3d: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    module = Pascal3DDataModule(root=str(pascal3d), category=category, cache=str(tmp_path))
+    module.prepare()
+    assert_symmetric_in_x(torch.from_numpy(module.source("val").points(0)))
+
+
+def assert_symmetric_in_x(points: torch.Tensor) -> None:
+    """Mirrored in x the cloud lies on itself, better than mirrored in z."""
+    points = points[torch.randperm(len(points))[:4000]].float()
+    half, rest = points[:2000], points[2000:]
+    flips = (torch.tensor(flip) for flip in ([1.0, 1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, -1.0]))
+    still, in_x, in_z = (sum(chamfer_distance(half * flip, rest)).item() for flip in flips)
+    assert in_x < 1.25 * still
+    assert in_x < 0.8 * in_z

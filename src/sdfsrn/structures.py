@@ -4,7 +4,7 @@ Axis letters, fixed here once for every annotation in the package:
 
     b objects (images) in a batch     r rays of an image      m random depths on a ray     n points
     s visited depths on a ray         l latent code           c feature channels           h w image rows, columns
-    k chosen ones of them
+    k chosen ones of them             v f e vertices, faces, edges of a mesh             p q texture rows, columns
 
 Frames and units, fixed here once as well:
 

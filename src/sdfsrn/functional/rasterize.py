@@ -24,17 +24,17 @@ class Pairs(NamedTuple):
 
     triangle: Int[Tensor, " n"]
     point: Int[Tensor, " n"]
-    per_triangle: Int[Tensor, " t"]
+    per_triangle: Int[Tensor, " bf"]
     order: Int[Tensor, " n"]  # sorts the pairs by point
-    per_point: Int[Tensor, " p"]
+    per_point: Int[Tensor, " br"]
 
 
 class Visible(NamedTuple):
     """The nearest triangle at every point."""
 
-    triangle: Int[Tensor, "b p"]  # of the object's; -1 where there is none
-    weight: Float[Tensor, "b p 3"]  # of its corners, summing to 1; barycentric coordinates on the triangle itself
-    depth: Float[Tensor, "b p"]  # infinite where there is none
+    triangle: Int[Tensor, "b r"]  # of the object's; -1 where there is none
+    weight: Float[Tensor, "b r 3"]  # of its corners, summing to 1; barycentric coordinates on the triangle itself
+    depth: Float[Tensor, "b r"]  # infinite where there is none
 
 
 def reach(sigma: float) -> float:
@@ -65,7 +65,7 @@ def grid_pairs(triangles: Float[Tensor, "b f 3 2"], drawn: Bool[Tensor, "b f"], 
     return make_pairs(triangle, corner[triangle] + row * width + column, numbers, batch * height * width)
 
 
-def make_pairs(triangle: Int[Tensor, " n"], point: Int[Tensor, " n"], per_triangle: Int[Tensor, " t"], points: int) -> Pairs:
+def make_pairs(triangle: Int[Tensor, " n"], point: Int[Tensor, " n"], per_triangle: Int[Tensor, " bf"], points: int) -> Pairs:
     """Pairs in the order of their triangles; `points` is the number of points in the batch."""
     order = torch.sort(point.int(), stable=True).indices
     per_point = torch.zeros(points, dtype=torch.long, device=point.device).index_add(0, point, torch.ones_like(point))
@@ -73,8 +73,8 @@ def make_pairs(triangle: Int[Tensor, " n"], point: Int[Tensor, " n"], per_triang
 
 
 def soft_silhouette(
-    triangles: Float[Tensor, "b f 3 2"], points: Float[Tensor, "b p 2"], pairs: Pairs, sigma: float
-) -> Float[Tensor, "b p"]:
+    triangles: Float[Tensor, "b f 3 2"], points: Float[Tensor, "b r 2"], pairs: Pairs, sigma: float
+) -> Float[Tensor, "b r"]:
     """alpha = 1 - prod_j (1 - D_j) at the points of their pairs' triangles, D = sigmoid(s / sigma), s as below."""
     log_free = F.logsigmoid(-_pair_distances(triangles, points, pairs, sigma) / sigma)
     return -_sum_per_point(log_free, pairs).expm1().view(points.shape[:2])
@@ -84,7 +84,7 @@ def soft_colors(
     triangles: Float[Tensor, "b f 3 2"],
     depth: Float[Tensor, "b f 3"],
     colors: Float[Tensor, "b f 3 c"],
-    points: Float[Tensor, "b p 2"],
+    points: Float[Tensor, "b r 2"],
     pairs: Pairs,
     background: Float[Tensor, " c"],
     sigma: float = 1e-4,
@@ -92,7 +92,7 @@ def soft_colors(
     near: float = 1.0,
     far: float = 100.0,
     eps: float = 1e-3,
-) -> Float[Tensor, "b p c"]:
+) -> Float[Tensor, "b r c"]:
     """Colours of the triangles mixed with weights D_j exp(n_j / gamma), and exp(eps / gamma) for the background.
 
     n = (far - z) / (far - near) with z = 1 / sum (w_i / z_i); w are barycentric coordinates, clipped to [0, 1] and normalised.
@@ -120,7 +120,7 @@ def soft_colors(
 def visible_triangles(
     triangles: Float[Tensor, "b f 3 2"],
     depth: Float[Tensor, "b f 3"],
-    points: Float[Tensor, "b p 2"],
+    points: Float[Tensor, "b r 2"],
     pairs: Pairs,
     perspective: bool,
 ) -> Visible:
@@ -188,12 +188,12 @@ def _pair_coordinates(triangles: Tensor, points: Tensor, pairs: Pairs) -> tuple[
     return at, _spread(planes.flatten(0, 1), pairs).unflatten(0, (2, 3))
 
 
-def _planes(values: Float[Tensor, "b f 3 c"]) -> Float[Tensor, "c 3 t"]:
+def _planes(values: Float[Tensor, "b f 3 c"]) -> Float[Tensor, "c 3 bf"]:
     """Values of corners with the triangles of the batch along the last dimension."""
     return values.flatten(0, 1).permute(2, 1, 0)
 
 
-def _spread(values: Float[Tensor, "k t"], pairs: Pairs) -> Float[Tensor, "k n"]:
+def _spread(values: Float[Tensor, "k bf"], pairs: Pairs) -> Float[Tensor, "k n"]:
     """The triangles' values at their pairs."""
     spread: Tensor = _Spread.apply(values.contiguous(), pairs.triangle, pairs.per_triangle)
     return spread
@@ -214,7 +214,7 @@ class _Spread(torch.autograd.Function):
         return _segment_sums(gradient.reshape(-1), lengths.repeat(rows)).view(rows, -1), None, None
 
 
-def _sum_per_point(values: Float[Tensor, " n"], pairs: Pairs) -> Float[Tensor, " p"]:
+def _sum_per_point(values: Float[Tensor, " n"], pairs: Pairs) -> Float[Tensor, " br"]:
     """Sums of pairs' values at every point of the batch."""
     return _segment_sums(values[pairs.order], pairs.per_point)
 
@@ -225,7 +225,7 @@ def _segment_sums(values: Float[Tensor, " n"], lengths: Int[Tensor, " m"]) -> Fl
     return sums
 
 
-def _span(low: Tensor, high: Tensor, count: int) -> tuple[Int[Tensor, " t"], Int[Tensor, " t"]]:
+def _span(low: Tensor, high: Tensor, count: int) -> tuple[Int[Tensor, " bf"], Int[Tensor, " bf"]]:
     """The first of `count` pixel centres in [low, high] along an axis, and how many there are."""
     first = (((low + 1) * count - 1) / 2).ceil().clamp(0, count).long()
     last = (((high + 1) * count - 1) / 2).floor().clamp(-1, count - 1).long()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ class SmoothnessLoss(nn.Module):
 
     def forward(self, shape: Meshes, rendering: object, views: object) -> Float[Tensor, ""]:
         """The mean over vertices and objects."""
-        return torch.linalg.vector_norm(shape.sphere.cotangent @ shape.vertices, dim=-1).mean()
+        return _mean_length(shape.sphere.cotangent @ shape.vertices)
 
 
 class DeformationLoss(nn.Module):
@@ -63,7 +64,7 @@ class DeformationLoss(nn.Module):
 
     def forward(self, shape: Meshes, rendering: object, views: object) -> Float[Tensor, ""]:
         """The mean over learned vertices and objects."""
-        return torch.linalg.vector_norm(shape.offsets, dim=-1).mean()
+        return _mean_length(shape.offsets)
 
 
 class TextureLoss(nn.Module):
@@ -87,6 +88,12 @@ class FlowLoss(nn.Module):
         mask = views.inside.view(len(views.image), *views.image.shape[-2:])
         height = barrier(mask).to(views.color.dtype)[:, None]
         return sample_map(height, _textured(shape).flow.flatten(2).mT, padding="border").mean()
+
+
+def _mean_length(vectors: Float[Tensor, "b v 3"]) -> Float[Tensor, ""]:
+    """The mean length of vectors; its gradient at 0 is 0."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return lengths.mean()
 
 
 def _textured(shape: Meshes) -> Texture:
