@@ -48,6 +48,7 @@ def views(inside: torch.Tensor, color: torch.Tensor | None = None) -> Views:
         distance=zeros,
         weight=zeros + 1,
         inverse_density=zeros + 1,
+        hull_depth=zeros + math.inf,
         points=torch.zeros(batch, 0, 3),
         index=torch.arange(batch),
     )

@@ -1,5 +1,6 @@
 """The terms of the objective, and their weighted sum."""
 
+from sdfsrn.losses.dvr import FreespaceLoss, NormalSmoothnessLoss, OccupancyLoss, PhotometricLoss, SurfaceDepthLoss
 from sdfsrn.losses.mesh import (
     DeformationLoss,
     FlattenLoss,
@@ -10,7 +11,6 @@ from sdfsrn.losses.mesh import (
     SmoothnessLoss,
     TextureLoss,
 )
-from sdfsrn.losses.dvr import FreespaceLoss, NormalSmoothnessLoss, OccupancyLoss, PhotometricLoss, SurfaceDepthLoss
 from sdfsrn.losses.objective import Objective
 from sdfsrn.losses.occupancy import FreeOccupancyLoss, SurfaceOccupancyLoss, VisitedOccupancyLoss
 from sdfsrn.losses.terms import ColorLoss, EikonalLoss, RayFreeLoss, RaySurfaceLoss, SilhouetteLoss
@@ -22,10 +22,10 @@ __all__ = [
     "FlattenLoss",
     "FlowLoss",
     "FreeOccupancyLoss",
+    "FreespaceLoss",
     "LaplacianLoss",
     "MaskIoULoss",
     "MaskLoss",
-    "FreespaceLoss",
     "NormalSmoothnessLoss",
     "Objective",
     "OccupancyLoss",
