@@ -79,7 +79,7 @@ class CollapseWarning(pl.Callback):
         self._empty = 0 if outputs["hit"] > 0 else self._empty + 1
         if self._empty == (self.patience or pl_module.empty_steps):
             rank_zero_warn(
-                f"Collapse: for {self._empty} steps no ray inside a silhouette has met a surface (step {trainer.global_step}). "
-                "Start again with another seed, a lower optimizer.lr, more callbacks.pretraining.iterations (SDF-SRN), or "
-                "check that cameras and silhouettes belong together."
+                f"Collapse: for {self._empty} steps no ray inside a silhouette has met a surface "
+                f"(step {trainer.global_step}). Start again with another seed, a lower optimizer.lr, for SDF-SRN more "
+                "callbacks.pretraining.iterations, or check that cameras and silhouettes belong together."
             )
