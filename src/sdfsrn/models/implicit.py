@@ -35,6 +35,10 @@ class ImplicitShape(abc.ABC):
     def color(self, feature: Float[Tensor, "b n c"]) -> Float[Tensor, "b n 3"]:
         """RGB in [-1, 1], from the feature of a point."""
 
+    @abc.abstractmethod
+    def __getitem__(self, objects: slice) -> ImplicitShape:
+        """The functions of some of the objects."""
+
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
         """f, negative inside."""
         return self(points)[0]
