@@ -12,7 +12,7 @@ import torch
 from jaxtyping import install_import_hook
 from PIL import Image
 
-PARTS = ("structures", "functional", "models", "losses", "metrics", "data", "meshes", "inference", "system")
+PARTS = ("baselines", "structures", "functional", "models", "losses", "metrics", "data", "meshes", "inference", "system")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float
 install_import_hook([f"sdfsrn.{part}" for part in PARTS], CHECKER)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -117,11 +118,11 @@ def test_captured_training_is_eager_training(
         "callbacks.pretraining.iterations=100",
     ]  # fmt: skip
     found = {}
-    for way in ("null", "graph"):
+    for way in ("none", "graph"):
         model, datamodule, trainer = built(tmp_path / way, name, f"compile={way}", *short)
         trainer.fit(model, datamodule=datamodule)
         found[way] = np.array(losses(tmp_path / way))
-    difference = np.abs(found["graph"] / found["null"] - 1)
+    difference = np.abs(found["graph"] / found["none"] - 1)
     record_property("differences", difference.tolist())
     assert len(found["graph"]) == 20
     assert difference[:3].max() < 1e-4
@@ -169,6 +170,6 @@ def test_mesh_models_repeat_themselves_bit_for_bit(name: str, tmp_path: pathlib.
     for _ in range(2):
         meshes = model(views.image)
         vertices = meshes.vertices.detach().requires_grad_()
-        alpha = model.render(meshes._replace(vertices=vertices), views).alpha
+        alpha = model.render(dataclasses.replace(meshes, vertices=vertices), views).alpha
         found.append((alpha.detach(), *torch.autograd.grad(alpha.square().sum(), vertices)))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
