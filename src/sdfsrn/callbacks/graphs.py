@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.data.batches.datasets import RawBatch
 from sdfsrn.runtime.graphs import CapturedFunction, CapturedStep
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
@@ -40,7 +42,7 @@ class CaptureSteps(pl.Callback):
         key = pl_module.work_of_step(trainer.global_step)
         if key != self._key or "step" not in pl_module.__dict__:
             pl_module.__dict__.pop("step", None)
-            pl_module.step = CapturedStep(pl_module.step, pl_module, batch)  # type: ignore[method-assign]
+            pl_module.step = CapturedStep(pl_module.step, pl_module, batch)  # type: ignore[method-assign,assignment]
             self._key = key
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -54,16 +56,16 @@ class CaptureSteps(pl.Callback):
 class _CapturedBatches:
     """Make training batches by a graph; those of evaluation, whose sizes differ, without."""
 
-    def __init__(self, make: Any) -> None:
-        self._make, self._captured = make, None
+    def __init__(self, make: Callable[[RawBatch], Views]) -> None:
+        self._make = make
+        self._captured: CapturedFunction | None = None
 
-    def __call__(self, batch: Any) -> Views:
+    def __call__(self, batch: RawBatch) -> Views:
         if batch.params is None:
-            views: Views = self._make(batch)
-            return views
+            return self._make(batch)
         if self._captured is None:
             self._captured = CapturedFunction(self._make, batch)
-        views = self._captured(batch)
+        views: Views = self._captured(batch)
         return views
 
 

@@ -20,7 +20,7 @@ class _Step(NamedTuple):
 
     number: int
     loss: Tensor
-    index: Tensor  # of the pictures in the split
+    pictures: Tensor  # their numbers in the split
     terms: dict[str, Tensor]
 
 
@@ -59,8 +59,8 @@ class FiniteLoss(pl.Callback):
         if not optimizers or not all(_can_leave_out(optimizer) for optimizer in optimizers):
             return self._check(trainer, step)
         for optimizer in optimizers:
-            optimizer.found_inf = (~torch.isfinite(step.loss)).float()
-        self._unchecked.append(step._replace(index=index.clone(), terms={k: v.clone() for k, v in terms.items()}))
+            optimizer.found_inf = (~torch.isfinite(step.loss)).float()  # type: ignore[union-attr]  # which Adam looks for
+        self._unchecked.append(step._replace(pictures=index.clone(), terms={k: v.clone() for k, v in terms.items()}))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check all steps so far, before anything is saved."""
@@ -77,7 +77,7 @@ class FiniteLoss(pl.Callback):
     def _check(self, trainer: pl.Trainer, step: _Step) -> None:
         if torch.isfinite(step.loss):
             return
-        loss, indices = float(step.loss), step.index.tolist()
+        loss, indices = float(step.loss), step.pictures.tolist()
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
         names = [datamodule.dataset("train").source.names[i] for i in indices] if datamodule else []
         report = {"step": step.number, "loss": str(loss), "index": indices, "pictures": names}
@@ -125,7 +125,7 @@ class CollapseWarning(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Count steps in which no ray met a surface; look at the count every few steps, since a GPU is waited for then."""
-        patience = self.patience or pl_module.empty_steps
+        patience = self.patience or int(pl_module.empty_steps)  # type: ignore[arg-type]
         hit = outputs["hit"].detach()
         self._empty = torch.where(hit > 0, 0, (torch.zeros_like(hit) if self._empty is None else self._empty) + 1)
         self._steps += 1
