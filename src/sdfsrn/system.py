@@ -98,7 +98,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:
-        """Make the losses' random draws a function of the seed and the step, so that a resumed run draws the same."""
+        """Make random draws, and what else changes, a function of the seed and the step, so that a resumed run is the same."""
+        self.prepare_step(self.global_step)
         batches = self.trainer.accumulate_grad_batches
         seed_step(run_seed(), self.global_step * batches + batch_index % batches, self.global_rank)
 
@@ -120,8 +121,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
         return loss, {"hit": hit, **terms}
 
-    def work_of_step(self, step: int) -> Any:
-        """What tells one step's operations from another's, where they change during training; None where they do not."""
+    def prepare_step(self, step: int) -> Any:
+        """Set what depends on the number of a step, and return it: a step captured under another value is captured again."""
         return None
 
     def validation_step(self, views: Views, batch_index: int) -> None:

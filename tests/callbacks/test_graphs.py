@@ -44,11 +44,16 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TINY = [
     "trainer=cpu", "data.num_objects=4", "data.num_eval_objects=2", "data.shapes.views_per_object=2", "data.batch_size=4",
-    "data.num_rays=16", "model.hypernetwork.hidden_width=16", "model.hypernetwork.field.width=16", "model.encoder.latent_dim=8",
-    "model.losses.terms.eikonal.num_points=20", "callbacks.pretraining=null", "callbacks.pictures=null", "trainer.max_steps=6",
+    "data.num_rays=16", "model.encoder.latent_dim=8", "callbacks.pretraining=null", "callbacks.pictures=null", "trainer.max_steps=6",
     "+trainer.limit_val_batches=0", "test=false", "logger=csv", "trainer.log_every_n_steps=1",
     "+trainer.enable_progress_bar=false",
 ]  # fmt: skip
+
+
+SDFSRN = [
+    "model.hypernetwork.hidden_width=16", "model.hypernetwork.field.width=16", "model.losses.terms.eikonal.num_points=20",
+]  # fmt: skip
+DVR = ["model=dvr", "model/encoder=small", "model.hypernetwork.width=16"]
 
 
 def trained(folder: pathlib.Path, *overrides: str) -> dict[str, Tensor]:
@@ -59,7 +64,14 @@ def trained(folder: pathlib.Path, *overrides: str) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-@pytest.mark.parametrize("setting", [[], ["model/encoder=resnet", "model.encoder.weights=null", "data.jitter=true"]])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        SDFSRN,
+        [*SDFSRN, "model/encoder=resnet", "model.encoder.weights=null", "data.jitter=true"],
+        [*DVR, "model.raymarcher.doublings=[2,4]"],  # whose steps have more samples as training goes on
+    ],
+)
 def test_captured_steps_train_the_same_weights(setting: list[str], tmp_path: pathlib.Path, unchecked: None) -> None:
     """Batch statistics and random numbers included, which the capture's own executions must not change."""
     eager, captured = trained(tmp_path / "a", *setting), trained(tmp_path / "b", "compile=graph", *setting)
@@ -126,9 +138,9 @@ def test_what_cannot_be_captured_is_refused_in_words(change: dict[str, Any], cap
 
 def test_without_a_gpu_nothing_is_trained(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.accelerator=gpu with compile=graph"):
-        trained(tmp_path, "compile=graph")
+        trained(tmp_path, *SDFSRN, "compile=graph")
 
 
 def test_the_callback_is_chosen_by_a_config_group(tmp_path: pathlib.Path) -> None:
-    _, _, trainer = build("quickstart", *TINY, f"paths.output={tmp_path}", "compile=graph")
+    _, _, trainer = build("quickstart", *TINY, *SDFSRN, f"paths.output={tmp_path}", "compile=graph")
     assert any(isinstance(callback, CaptureSteps) for callback in trainer.callbacks)

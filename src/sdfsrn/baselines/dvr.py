@@ -6,7 +6,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sdfsrn.models.occupancy_marcher import OccupancyMarcher
-from sdfsrn.structures import OccupancyMarch, Views
+from sdfsrn.structures import OccupancyMarch
 from sdfsrn.system import ImplicitModel
 
 
@@ -27,13 +27,8 @@ class DVR(ImplicitModel):
     raymarcher: OccupancyMarcher
     empty_steps = 5000  # first all of space becomes free; then the occupancy loss makes surfaces
 
-    def on_train_batch_start(self, views: Views, batch_index: int) -> None:
-        """Let the marcher's number of samples be a function of the step, beside what every model does."""
-        super().on_train_batch_start(views, batch_index)
-        self.raymarcher.training_step = self.global_step
-
-    def work_of_step(self, step: int) -> int:
-        """The marcher's number of samples."""
+    def prepare_step(self, step: int) -> int:
+        """Set and return the marcher's number of samples, which grows in training."""
         self.raymarcher.training_step = step
         return self.raymarcher.count
 

@@ -39,7 +39,7 @@ class CaptureSteps(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
         """Capture the first step, and again when the model's work has changed; before the step's random numbers are seeded."""
         assert isinstance(pl_module, ShapeModel)
-        key = pl_module.work_of_step(trainer.global_step)
+        key = pl_module.prepare_step(trainer.global_step)
         if key != self._key or "step" not in pl_module.__dict__:
             pl_module.__dict__.pop("step", None)
             pl_module.step = CapturedStep(pl_module.step, pl_module, batch)  # type: ignore[method-assign,assignment]
