@@ -44,8 +44,8 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TINY = [
     "trainer=cpu", "data.num_objects=4", "data.num_eval_objects=2", "data.shapes.views_per_object=2", "data.batch_size=4",
-    "data.num_rays=16", "model.encoder.latent_dim=8", "callbacks.pretraining=null", "callbacks.pictures=null", "trainer.max_steps=6",
-    "+trainer.limit_val_batches=0", "test=false", "logger=csv", "trainer.log_every_n_steps=1",
+    "data.num_rays=16", "model.encoder.latent_dim=8", "callbacks.pretraining=null", "callbacks.pictures=null",
+    "trainer.max_steps=6", "+trainer.limit_val_batches=0", "test=false", "logger=csv", "trainer.log_every_n_steps=1",
     "+trainer.enable_progress_bar=false",
 ]  # fmt: skip
 
