@@ -89,6 +89,33 @@ def test_what_cannot_be_measured_is_refused(wrong: str, tmp_path: pathlib.Path) 
         benchmark(tiny(tmp_path, wrong))
 
 
+@pytest.mark.parametrize(
+    ("part", "model", "needle"),
+    [
+        ("part=step", "model=softras", "implicit model"),
+        ("part=evaluation", "model=softras", "SDF-SRN for part=evaluation"),
+        ("part=evaluation", "model=dvr", "SDF-SRN for part=evaluation"),
+        ("compare=ordinary", "model=dvr", "SDF-SRN with compare=ordinary"),
+        ("compare=plain", "model=dvr", "SDF-SRN with compare=plain"),
+    ],
+)
+def test_models_without_a_form_are_refused_in_words(part: str, model: str, needle: str, tmp_path: pathlib.Path) -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        weights = ["model.encoder.weights=null"] if model == "model=dvr" else []
+        overrides = [
+            part,
+            model,
+            *weights,
+            "data.batch_size=2",
+            "steps=1",
+            f"json={tmp_path}/b.json",
+            f"paths.output={tmp_path}",
+        ]
+        config = compose("benchmark", overrides)
+    with pytest.raises(ValueError, match=needle):
+        benchmark(config)
+
+
 COMPILED = """
 import sys, torch, yaml
 from sdfsrn.benchmarking.workloads import trainings

@@ -38,6 +38,23 @@ def test_models_compose_with_experiments(experiment: str, model: str) -> None:
     assert datamodule.hull_depth == (model == "dvr_depth")
 
 
+def test_a_rival_in_the_quickstart_has_its_own_optimizer() -> None:
+    """Muon and the warm-up belong to SDF-SRN's quick model; orthogonalizing a rival's large matrices takes minutes."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        own, rival, chosen = (
+            compose("train", ["experiment=quickstart", *model]).optimizer._target_
+            for model in ([], ["model=softras"], ["optimizer=adam"])
+        )
+    assert (own, rival, chosen) == ("sdfsrn.optimizers.Muon", "torch.optim.Adam", "torch.optim.Adam")
+
+
+def test_occupancy_has_no_unit_gradient_with_any_model_of_sdfsrn() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        for model in ("sdfsrn", "quick"):
+            config = compose("train", ["experiment=ablation_occupancy", "data=synthetic", f"model={model}"])
+            assert config.model.losses.weights.eikonal == 0
+
+
 def test_airplanes_of_the_paper_keep_their_own_weight() -> None:
     """Section 4.1: lambda_SDF = 1 for airplanes; it is of SDF-SRN alone."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

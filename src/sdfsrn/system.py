@@ -93,8 +93,17 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         return found
 
     def setup(self, stage: str) -> None:
-        """Take the preprocessing of the trainer's data."""
+        """Take the preprocessing of the trainer's data.
+
+        Raises:
+            ValueError: a model of whole pictures is to be trained on some of their pixels.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
+        settings = getattr(datamodule, "settings", None)
+        if self.whole_pictures and stage == "fit" and settings is not None and settings.num_rays is not None:
+            raise ValueError(
+                f"Expected data.num_rays=null with {type(self).__name__}, which renders all pixels, got {settings.num_rays}."
+            )
         self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:

@@ -139,7 +139,7 @@ def test_reference_implementation_refuses_what_the_released_code_lacks() -> None
 def test_reference_of_a_configuration_is_the_plain_model() -> None:
     """What the benchmark times is what `model=plain` trains."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        ours, plain = (compose("train", [f"model={name}", "model/raymarcher=lstm"]) for name in ("sdfsrn", "plain"))
+        ours, plain = (compose("train", [f"model={name}", "model/encoder=small"]) for name in ("sdfsrn", "plain"))
     assert plain_model(OmegaConf.to_container(ours.model)) == OmegaConf.to_container(plain.model)
     assert isinstance(instantiate(plain.model)(torch.zeros(1, 3, 64, 64))[:1].detach(), PlainField)
 

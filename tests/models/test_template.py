@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from sdfsrn.models import DeformationDecoder, MeshDecoder, SphereTemplate
+from sdfsrn.models import DeformationDecoder, MeshDecoder, SoftRasterizer, SphereTemplate
 from sdfsrn.models.template import bounded_vertices
 from softras import double, softras_values
 
@@ -118,3 +120,23 @@ def test_the_texture_is_built_where_it_has_a_weight() -> None:
     assert texture.flow.shape == (2, 2, 128, 256)
     assert texture.flow.abs().max() <= 1
     assert torch.equal(texture.picture, image)
+
+
+@pytest.mark.parametrize(
+    ("build", "needle"),
+    [
+        (lambda: MeshDecoder(4, extent=0), "extent above 0, got 0"),
+        (lambda: DeformationDecoder(4, radius=-1), "radius above 0, got -1"),
+        (lambda: SphereTemplate(-1), "subdivisions of at least 0, got -1"),
+        (lambda: SoftRasterizer(float("inf")), "finite rasterizer.sigma above 0, got inf"),
+    ],
+)
+def test_impossible_sizes_are_refused(build: Callable[[], object], needle: str) -> None:
+    with pytest.raises(ValueError, match=needle):
+        build()
+
+
+def test_several_objects_are_not_one_mesh() -> None:
+    meshes = MeshDecoder(4, subdivisions=1, widths=(8,))(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"one object.*got 2"):
+        meshes.mesh()

@@ -80,8 +80,10 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     Nothing is downloaded. The reference implementation has an unfused Adam.
 
     Raises:
-        ValueError: a model without a reference implementation.
+        ValueError: a model that is not implicit, or without a reference implementation.
     """
+    if "hypernetwork" not in config["model"]:
+        raise ValueError("Expected an implicit model (SDF-SRN, DVR) for part=step; part=learning measures any model.")
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
@@ -93,7 +95,13 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
 
 
 def variant(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The node of a model as configured, with the ordinary backbone, or of its reference implementation."""
+    """The node of a model as configured, with the ordinary backbone, or of its reference implementation.
+
+    Raises:
+        ValueError: a model without them.
+    """
+    if name != "sdfsrn" and "field" not in model["hypernetwork"]:
+        raise ValueError(f"Expected SDF-SRN with compare={name}: no other model has such a form.")
     if name == "ordinary":
         hypernetwork = model["hypernetwork"]
         return {**model, "hypernetwork": {**hypernetwork, "field": {**hypernetwork["field"], "backbone": "ordinary"}}}
@@ -139,7 +147,12 @@ def fitted_object(config: Mapping[str, Any], steps: int = 200, num_points: int =
     """A field of the configured architecture, fitted to the signed distance of the first validation shape, on the CPU.
 
     So there is a surface to measure without a trained model.
+
+    Raises:
+        ValueError: a model without a field.
     """
+    if "field" not in config["model"].get("hypernetwork", ()):
+        raise ValueError("Expected SDF-SRN for part=evaluation, whose field is fitted and measured.")
     source = instantiate(config["pictures"], split="val", num_objects=1)
     shape: FieldConfig = instantiate(config["model"]["hypernetwork"]["field"])
     generator = torch.Generator().manual_seed(0)

@@ -71,11 +71,11 @@ class _CapturedBatches:
 
 def _check(trainer: pl.Trainer, model: pl.LightningModule) -> None:
     found = {
+        "a model whose work does not depend on values, unlike those that rasterise meshes": getattr(model, "capturable", False),
         "trainer.accelerator=gpu": trainer.strategy.root_device.type == "cuda",
         "strategy=auto and one device": isinstance(trainer.strategy, SingleDeviceStrategy),
         "precision=fp32 or tf32": str(trainer.precision).startswith("32"),
         "trainer.accumulate_grad_batches=1": trainer.accumulate_grad_batches == 1,
-        "a model whose work does not depend on values, unlike those that rasterise meshes": getattr(model, "capturable", False),
     }
     for needed, given in found.items():
         if not given:

@@ -100,8 +100,9 @@ def hide_warnings() -> None:
     """Keep the trainer's WARNINGS and NOTICES off the screen."""
     for pattern in WARNINGS:
         warnings.filterwarnings("ignore", pattern)
-    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: not any(notice in record.getMessage() for notice in NOTICES))
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logger = logging.getLogger(f"pytorch_lightning.{name}")
+        logger.addFilter(lambda record: not any(notice in record.getMessage() for notice in NOTICES))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

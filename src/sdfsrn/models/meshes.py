@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sdfsrn.functional.graph import cotangent_laplacian, flaps, uniform_laplacian
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.functional.texture import sample_map, sphere_uv
+from sdfsrn.models.shape import check_single
 
 
 class SphereTemplate(nn.Module):
@@ -31,6 +32,8 @@ class SphereTemplate(nn.Module):
 
     def __init__(self, subdivisions: int = 3) -> None:
         super().__init__()
+        if subdivisions < 0:
+            raise ValueError(f"Expected decoder.subdivisions of at least 0, got {subdivisions}.")
         self.subdivisions = subdivisions
         sphere = trimesh.creation.icosphere(subdivisions)
         vertices, faces = torch.tensor(np.asarray(sphere.vertices)), torch.tensor(np.asarray(sphere.faces))
@@ -85,6 +88,7 @@ class Meshes:
 
         It may cut through itself. Vertices are float64.
         """
+        check_single(len(self.vertices))
         vertices = self.vertices[0].detach().double().cpu().numpy()
         if not np.isfinite(vertices).all():
             count = int((~np.isfinite(vertices)).any(1).sum())

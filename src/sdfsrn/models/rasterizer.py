@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,8 +23,8 @@ class SoftRasterizer(nn.Module):
 
     def __init__(self, sigma: float = 1e-4) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ValueError(f"Expected rasterizer.sigma above 0, got {sigma}.")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"Expected a finite rasterizer.sigma above 0, got {sigma}.")
         self.sigma = sigma
 
     def forward(self, meshes: Meshes, camera: Camera, size: tuple[int, int]) -> MeshRendering:

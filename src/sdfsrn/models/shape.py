@@ -26,3 +26,13 @@ class Shape(Protocol):
             ValueError: the shape is not finite.
         """
         ...
+
+
+def check_single(objects: int) -> None:
+    """Refuse to mesh several objects at once.
+
+    Raises:
+        ValueError: with their number.
+    """
+    if objects != 1:
+        raise ValueError(f"Expected the shape of one object, such as shape[0:1], got {objects}.")

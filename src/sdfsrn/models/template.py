@@ -30,6 +30,8 @@ class MeshDecoder(nn.Module):
         self, latent_dim: int, extent: float = 0.5, widths: Sequence[int] = (1024, 2048), subdivisions: int = 3
     ) -> None:
         super().__init__()
+        if not extent > 0:
+            raise ValueError(f"Expected decoder.extent above 0, got {extent}.")
         self.latent_dim, self.extent, self.widths, self.subdivisions = latent_dim, extent, tuple(widths), subdivisions
         self.sphere = SphereTemplate(subdivisions)
         layers = [(nn.Linear(*channels), nn.ReLU()) for channels in itertools.pairwise((latent_dim, *self.widths))]
@@ -84,6 +86,8 @@ class DeformationDecoder(nn.Module):
         subdivisions: int = 3,
     ) -> None:
         super().__init__()
+        if not radius > 0:
+            raise ValueError(f"Expected decoder.radius above 0, got {radius}.")
         self.latent_dim, self.radius, self.symmetric, self.texture = latent_dim, radius, symmetric, texture
         self.subdivisions = subdivisions
         self.sphere = SphereTemplate(subdivisions)
