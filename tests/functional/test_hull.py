@@ -28,7 +28,7 @@ def plane(camera, size: int) -> torch.Tensor:
 
 
 def ball_hit(camera, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each pixel centre's ray: how near it comes to the ball's centre, and the depth where it first meets the ball."""
+    """Distance of each pixel centre's ray to the ball's centre, and the depth where it first meets the ball."""
     rays = camera.rays(plane(camera, size))
     a, b = rays.direction.square().sum(-1), (rays.direction * rays.origin).sum(-1)
     gap = rays.origin.square().sum(-1) - b.square() / a

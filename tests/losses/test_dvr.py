@@ -160,7 +160,7 @@ def test_unit_normals() -> None:
 
 
 def test_smoothness_is_the_change_of_the_normal(views: Views) -> None:
-    """Of a sphere of radius r, a step e turns the normal by |e_t| / r, e_t along the sphere."""
+    """A step e turns a sphere's normal by |e_t| / r, e_t along the sphere of radius r."""
     center = torch.zeros(1, 1, 3, **DOUBLE)
     rays = views.camera.rays(views.uv)
     march = rendered(views)[1]

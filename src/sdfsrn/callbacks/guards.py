@@ -16,7 +16,7 @@ from sdfsrn.structures import Views
 
 
 class _Step(NamedTuple):
-    """What is known of a step whose loss is to be checked."""
+    """A step whose loss is to be checked."""
 
     number: int
     loss: Tensor

@@ -46,7 +46,7 @@ def load(source: Balls, folder: pathlib.Path) -> HullDepth:
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be computed from here on."""
+    """Forbid further computation."""
     monkeypatch.setattr(hulls, "hull_depth", None)
 
 
@@ -110,7 +110,7 @@ def test_other_silhouettes_cameras_or_objects_have_a_file_of_their_own(
 
 @CAMERAS
 def test_the_hull_holds_all_of_an_object_however_thin(kind: type) -> None:
-    """Of a rod thinner than a pixel, which covers half of none in most views, too: node by node."""
+    """A rod thinner than a pixel, which covers half of none in most views, keeps all nodes inside it."""
     pictures = [random_picture(kind, (32, 32)) for _ in range(8)]
     axis = torch.linspace(-0.55, 0.55, 64)
     solid = scene(torch.cartesian_prod(axis, axis, axis)).view(64, 64, 64) < 0
