@@ -201,10 +201,7 @@ class ImplicitModel(ShapeModel):
         validation: EvaluationProtocol | None = None,
     ) -> None:
         super().__init__(losses, optimizer, scheduler, validation)
-        if encoder.latent_dim != hypernetwork.latent_dim:
-            raise ValueError(
-                f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {hypernetwork.latent_dim} (hypernetwork)."
-            )
+        check_latent_dim(encoder, hypernetwork, "hypernetwork")
         self.encoder = encoder
         self.hypernetwork = hypernetwork
         self.raymarcher = raymarcher
@@ -252,6 +249,16 @@ class SDFSRN(ImplicitModel):
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""
         return rendering.crossed
+
+
+def check_latent_dim(encoder: nn.Module, decoder: nn.Module, name: str) -> None:
+    """Refuse an encoder and a decoder, called `name`, whose latent codes differ in length.
+
+    Raises:
+        ValueError: with both lengths.
+    """
+    if encoder.latent_dim != decoder.latent_dim:
+        raise ValueError(f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {decoder.latent_dim} ({name}).")
 
 
 def full_precision(like: Tensor) -> torch.autocast:

@@ -48,6 +48,7 @@ def test_weights_outlive_a_step_that_is_checked_later(tmp_path: pathlib.Path, mo
         guard.on_before_backward(trainer, None, loss.as_subclass(OnDevice))
         loss.backward()
         optimizer.step()
+        guard.on_train_batch_end(trainer, None, {"color": torch.tensor(float(number))}, None, 0)
 
     step(0, 1.0)
     after_one = weight.detach().clone()
@@ -59,7 +60,9 @@ def test_weights_outlive_a_step_that_is_checked_later(tmp_path: pathlib.Path, mo
     step(3, 1.0)
     with pytest.raises(FloatingPointError, match="step 1"):
         step(4, 1.0)
-    assert json.loads((tmp_path / "nonfinite.json").read_text())["index"] == [1]
+    report = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert report["index"] == [1]
+    assert report["terms"] == {"train/color": "1.0"}
     guard.on_train_end(trainer, None)
 
 

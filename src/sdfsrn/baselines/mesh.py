@@ -10,7 +10,7 @@ from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.meshes import Meshes
 from sdfsrn.models.rasterizer import MeshRendering, SoftRasterizer
 from sdfsrn.structures import Views
-from sdfsrn.system import OptimizerFactory, SchedulerFactory, ShapeModel, full_precision
+from sdfsrn.system import OptimizerFactory, SchedulerFactory, ShapeModel, check_latent_dim, full_precision
 
 
 class MeshModel(ShapeModel):
@@ -44,8 +44,7 @@ class MeshModel(ShapeModel):
         validation: EvaluationProtocol | None = None,
     ) -> None:
         super().__init__(losses, optimizer, scheduler, validation)
-        if encoder.latent_dim != decoder.latent_dim:
-            raise ValueError(f"Expected one latent_dim, got {encoder.latent_dim} (encoder) and {decoder.latent_dim} (decoder).")
+        check_latent_dim(encoder, decoder, "decoder")
         self.encoder, self.decoder, self.rasterizer = encoder, decoder, rasterizer
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:

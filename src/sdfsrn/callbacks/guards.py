@@ -21,7 +21,7 @@ class _Step(NamedTuple):
     number: int
     loss: Tensor
     pictures: Tensor  # their numbers in the split
-    terms: dict[str, Tensor]
+    terms: dict[str, Tensor] | None = None  # None: those that the trainer has logged
 
 
 class FiniteLoss(pl.Callback):
@@ -53,14 +53,26 @@ class FiniteLoss(pl.Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Check the loss, or have the optimizer's step left out if it is not finite and check later."""
         index = torch.zeros(0, dtype=torch.long) if self._batch is None else self._batch.index
-        terms = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-        step = _Step(trainer.global_step, loss.detach().clone(), index, terms)
         optimizers = [getattr(o, "optimizer", o) for o in trainer.optimizers] if loss.is_cuda else []
         if not optimizers or not all(_can_leave_out(optimizer) for optimizer in optimizers):
-            return self._check(trainer, step)
+            return self._check(trainer, _Step(trainer.global_step, loss, index))
+        step = _Step(trainer.global_step, loss.detach().clone(), index.clone())
         for optimizer in optimizers:
             optimizer.found_inf = (~torch.isfinite(step.loss)).float()  # type: ignore[union-attr]  # which Adam looks for
-        self._unchecked.append(step._replace(pictures=index.clone(), terms={k: v.clone() for k, v in terms.items()}))
+        self._unchecked.append(step)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: dict[str, Tensor],
+        batch: Views,
+        batch_idx: int,
+    ) -> None:
+        """Keep the terms of a step that is still to be checked."""
+        if self._unchecked:
+            terms = {f"train/{name}": value for name, value in outputs.items()}
+            self._unchecked.append(self._unchecked.pop()._replace(terms=terms))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check all steps so far, before anything is saved."""
@@ -81,7 +93,8 @@ class FiniteLoss(pl.Callback):
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
         names = [datamodule.dataset("train").source.names[i] for i in indices] if datamodule else []
         report = {"step": step.number, "loss": str(loss), "index": indices, "pictures": names}
-        terms = {name: str(float(value)) for name, value in step.terms.items()}
+        logged = trainer.callback_metrics if step.terms is None else step.terms
+        terms = {name: str(float(value)) for name, value in logged.items() if name.startswith("train/")}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps({**report, "terms": terms}, indent=2))
         raise FloatingPointError(
