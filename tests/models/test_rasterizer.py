@@ -51,5 +51,5 @@ def test_soft_and_hard_silhouettes_agree_but_for_the_outline() -> None:
     depth = seen.depth.view(24, 32)
     assert depth[12, 16] == pytest.approx(1.3, abs=0.01)
     assert seen.color.isnan().all()  # it has none
-    with pytest.raises(ValueError, match=r"Expected rasterizer\.sigma above 0"):
+    with pytest.raises(ValueError, match=r"Expected a finite rasterizer\.sigma above 0"):
         SoftRasterizer(0.0)
