@@ -106,7 +106,7 @@ def names_below(names: Sequence[str]) -> list[str]:
     >>> names_below(["/data/birds/a/1.png", "/data/birds/b/1.png"])
     ['a/1.png', 'b/1.png']
     """
-    folder = os.path.dirname(os.path.commonprefix(list(names)))  # noqa: PTH120  # names need not be paths
+    folder = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120  # names need not be paths
     return [name[len(folder) :].lstrip("/") for name in names]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sdfsrn.structures import Views
@@ -61,13 +61,15 @@ class PoseResidual(GivenPose):
 
     Attributes:
         rows: w of all pictures, radians about the camera's axes x, y, z.
-        flipped: pictures whose annotated pose is first turned by 180 degrees about the world's y axis.
+        flipped: pictures whose object is first turned by 180 degrees about the world's y axis.
+        moving: the rows may move; `decide` can forbid it.
     """
 
     mean: Tensor
     square: Tensor
     count: Tensor
     flipped: Tensor
+    moving: Tensor
 
     def __init__(
         self, sigma: float = 5.0, lr: float = 0.02, frozen: float = 0.25, prior: float = 1e-3, bound: float = 3.0
@@ -82,6 +84,7 @@ class PoseResidual(GivenPose):
             raise ValueError(f"Expected model.pose.frozen of at least 0 and less than 1, got {frozen}.")
         self.sigma, self.lr, self.frozen, self.prior, self.bound = sigma, lr, frozen, prior, bound
         self._rate = 0.0
+        self.register_buffer("moving", torch.ones((), dtype=torch.bool))
         self._allocate(0)
 
     def _allocate(self, count: int) -> None:
@@ -139,13 +142,18 @@ class PoseResidual(GivenPose):
         """`prior` times the mean of |w|^2 / sigma^2."""
         return self.prior * self.rows[views.index].square().sum(-1).mean() / math.radians(self.sigma) ** 2
 
+    def decide(self, moving: bool, flipped: Bool[Tensor, " n"]) -> None:
+        """Set whether the rows may move at all, and which pictures are turned by 180 degrees."""
+        self.moving.fill_(moving)
+        self.flipped.copy_(flipped)
+
     @torch.no_grad()
     def update(self) -> None:
         """One step of the Adam of each row that has a gradient. Kingma, Ba 2015."""
         grad, self.rows.grad = self.rows.grad, None
         if grad is None or self._rate == 0:
             return
-        used = (grad != 0).any(1, keepdim=True) & grad.isfinite().all(1, keepdim=True)
+        used = self.moving & (grad != 0).any(1, keepdim=True) & grad.isfinite().all(1, keepdim=True)
         grad = torch.where(used, grad, 0.0)
         self.count += used
         self.mean.copy_(torch.where(used, self.mean.lerp(grad, 1 - BETAS[0]), self.mean))

@@ -52,8 +52,10 @@ def refine_poses(
     Args:
         model: trained or in training.
         views: with all pixels.
-        steps, lr: of Adam, radians.
-        sigma, prior: see `PoseResidual`.
+        steps: of Adam.
+        lr: at first, radians.
+        sigma: see `PoseResidual`.
+        prior: see `PoseResidual`.
         seed: of the rays.
     """
     was_training = model.training
@@ -86,6 +88,13 @@ def turned(camera: Camera, turn: Float[Tensor, "b 3"]) -> Camera:
     pose = camera.world_to_camera
     rotation = axis_angle_to_rotation_matrix(turn).to(pose) @ pose[..., :3]
     return camera._replace(world_to_camera=torch.cat([rotation, pose[..., 3:]], -1))
+
+
+def flipped(camera: Camera) -> Camera:
+    """The cameras, before whom the object is turned by 180 degrees about the world's y axis."""
+    pose = camera.world_to_camera
+    turn = 2 * torch.eye(4, dtype=pose.dtype, device=pose.device)[[1, 3]].sum(0) - 1
+    return camera._replace(world_to_camera=pose * turn)
 
 
 def _grid(views: Views) -> Tensor:
