@@ -1,1 +1,5 @@
-"""Poses that are rough or missing: how well they fit a predicted shape, and which ones fit better."""
+"""Camera poses of pictures, found by a predicted shape."""
+
+from sdfsrn.poses.search import PoseCandidate, PoseSearch, flip_test, predicted_mesh, propose_pose, unposed_picture
+
+__all__ = ["PoseCandidate", "PoseSearch", "flip_test", "predicted_mesh", "propose_pose", "unposed_picture"]
