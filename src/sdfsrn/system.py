@@ -19,6 +19,7 @@ from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.data.source import names_below
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
+from sdfsrn.metrics.pose import PoseError
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.metrics.surface import ChamferDistance
 from sdfsrn.models import GivenPose, Hypernetwork, ImplicitShape, Shape
@@ -73,6 +74,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         self.pose = pose or GivenPose()
         self.chamfer = ChamferDistance()
         self.iou = torchmetrics.MeanMetric()
+        self.pose_error = PoseError()
         self.protocol = EvaluationProtocol(low=self.validation.low, high=self.validation.high)
         self.preprocessing = Preprocessing()
         self.config: dict[str, Any] = {}
@@ -111,6 +113,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
                 f"Expected data.num_rays=null with {type(self).__name__}, which renders all pixels, got {settings.num_rays}."
             )
         self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
+        self.pose.check(self)
         if stage == "fit" and datamodule is not None and hasattr(datamodule, "dataset"):
             self.pose.attach(names_below(datamodule.dataset("train").source.names))
 
@@ -121,7 +124,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
             ValueError: poses are learned, and the training has no end.
         """
         self.total_steps = self.trainer.estimated_stepping_batches
-        if self.pose.names is not None and math.isinf(self.total_steps):
+        if self.pose.scheduled and math.isinf(self.total_steps):
             raise ValueError(f"Expected trainer.max_steps or max_epochs with {type(self.pose).__name__}, which ends with them.")
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:
@@ -141,13 +144,13 @@ class ShapeModel(pl.LightningModule, abc.ABC):
 
     def step(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and what is logged beside it: `hit` and the terms. Tensors alone, so that it can be a CUDA graph."""
-        views = self.pose(views)
-        shape = self(views.image)
+        return self.pose.step(self, views)
+
+    def compare(self, shape: Any, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of shapes, seen from the cameras of the views, and what is logged beside it: `hit` and the terms."""
         rendering = self.render(shape, views)
         with full_precision(views.image):
             loss, terms = self.losses(shape, rendering, views)
-        if (penalty := self.pose.penalty(views)) is not None:
-            loss, terms = loss + penalty, {**terms, "pose": penalty}
         silhouette = views.inverse_density * views.inside
         hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
         return loss, {"hit": hit, **terms}
@@ -161,17 +164,21 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         return None
 
     def validation_step(self, views: Views, batch_index: int) -> None:
-        """Measure silhouettes in the input's view, and shapes of known ground truth.
+        """Measure silhouettes in the input's view, and shapes, and poses where they are estimated, of known ground truth.
 
-        Logs the intersection over union `val/iou`, and `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`.
+        Logs the intersection over union `val/iou`; `val/accuracy`, `val/coverage`, `val/chamfer`, `val/failures`; and what
+        `PoseError` measures as `pose/<name>`.
         """
         shape = self(views.image)
-        inside = self.render(shape, views).opacity >= 0.5
+        seen = self.pose.estimate(views)
+        inside = self.render(shape, seen).opacity >= 0.5
         for i, points in enumerate(views.points):
             if views.index[i] < 0:
                 continue
             self.iou.update(intersection_over_union(inside[i], views.inside[i]))
             truth = self.validation.ground_truth(points)
+            if len(truth) and self.pose.estimates:
+                self.pose_error.update(*(v.camera.world_to_camera[i : i + 1, :, :3] for v in (seen, views)))
             if len(truth):
                 mesh = shape[i : i + 1].mesh(self.validation.grid, color=False)
                 self.chamfer.update(self.validation.align(self.validation.sample(mesh), truth), truth)
@@ -180,7 +187,10 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         """Log the means over objects; nothing about shapes if no ground truth is known."""
         values = self.chamfer.compute() | {"iou": self.iou.compute()}
         self.log_dict({f"val/{name}": value for name, value in values.items()})
+        if self.pose.estimates:
+            self.log_dict({f"pose/{name}": value for name, value in self.pose_error.compute().items()})
         self.chamfer.reset()
+        self.pose_error.reset()
         self.iou.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -206,8 +216,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
             return made
 
     def weights(self) -> list[nn.Parameter]:
-        """The parameters of the optimizer: all but those of the poses, which `pose` changes itself."""
-        poses = {id(parameter) for parameter in self.pose.parameters()}
+        """The parameters of the optimizer: all but those that `pose` changes itself."""
+        poses = {id(parameter) for parameter in self.pose.own_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in poses]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -247,8 +257,7 @@ class ImplicitModel(ShapeModel):
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
         """Latent codes of images with colours in [-1, 1]."""
-        latent: Tensor = self.encoder(image)
-        return latent
+        return self.pose.code(self.encoder(image))
 
     def decode(self, latent: Float[Tensor, "b l"]) -> ImplicitShape:
         """The implicit functions of latent codes. Section 3.3, arXiv:2010.10505."""

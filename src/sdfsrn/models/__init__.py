@@ -9,6 +9,7 @@ from sdfsrn.models.meshes import Meshes, SphereTemplate, Texture
 from sdfsrn.models.occupancy import OccupancyDecoder, OccupancyField
 from sdfsrn.models.occupancy_marcher import OccupancyMarcher
 from sdfsrn.models.pose import GivenPose, PoseResidual
+from sdfsrn.models.pose_candidates import PoseCandidates
 from sdfsrn.models.rasterizer import MeshRendering, SoftRasterizer
 from sdfsrn.models.raymarcher import DenseRayMarcher, LSTMRayMarcher, SphereTracer
 from sdfsrn.models.shape import Shape
@@ -34,6 +35,7 @@ __all__ = [
     "OccupancyDecoder",
     "OccupancyField",
     "OccupancyMarcher",
+    "PoseCandidates",
     "PoseResidual",
     "ResNetEncoder",
     "Shape",

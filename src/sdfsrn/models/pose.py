@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,18 +15,59 @@ from sdfsrn.structures import Views
 BETAS, EPS = (0.9, 0.99), 1e-8  # of Adam: a row forgets its past within its next hundred batches
 
 
+class ShapeLearner(Protocol):
+    """What a treatment of poses asks of the model that it is a part of."""
+
+    whole_pictures: bool
+
+    def __call__(self, image: Float[Tensor, "b 3 h w"]) -> Any:
+        """The shapes of the objects in the images."""
+        ...
+
+    def compare(self, shape: Any, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of shapes, seen from the cameras of the views: their sum, and what is logged beside it."""
+        ...
+
+
 class GivenPose(nn.Module):
     """The annotated poses as they are. Other treatments are subclasses.
 
     Attributes:
         names: of the training pictures, where poses are learned for each; else None.
+        scheduled: something depends on the share of the training that is done, so that a training needs an end.
+        estimates: poses come from the pictures, in evaluation as well.
     """
 
     names: list[str] | None = None
+    scheduled = False
+    estimates = False
 
     def forward(self, views: Views) -> Views:
         """The views of training pictures, seen from the poses that this part takes for right."""
         return views
+
+    def estimate(self, views: Views) -> Views:
+        """The views of other pictures, seen from the poses that this part takes for right."""
+        return views
+
+    def step(self, model: ShapeLearner, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a training step, and what is logged beside it. Tensors alone, so that it can be a CUDA graph."""
+        views = self(views)
+        loss, terms = model.compare(model(views.image), views)
+        if (penalty := self.penalty(views)) is None:
+            return loss, terms
+        return loss + penalty, {**terms, "pose": penalty}
+
+    def code(self, latent: Float[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """The latent code as shapes are made of it."""
+        return latent
+
+    def check(self, model: ShapeLearner) -> None:
+        """Refuse a model that this part can't be trained with."""
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Those that `update` changes; the model's optimizer leaves them alone."""
+        return list(self.parameters())
 
     def penalty(self, views: Views) -> Float[Tensor, ""] | None:
         """What is added to the loss, logged as `train/pose`; None for nothing."""
@@ -65,6 +106,7 @@ class PoseResidual(GivenPose):
         moving: the rows may move; `decide` can forbid it.
     """
 
+    scheduled = True
     mean: Tensor
     square: Tensor
     count: Tensor
