@@ -46,6 +46,7 @@ class Preview(NamedTuple):
 def preview(model: ShapeModel, views: Views, names: Sequence[str]) -> list[Preview]:
     """Previews of a batch, measured as in the model's validation; `views` must have all pixels of the images."""
     shape, protocol = model(views.image), model.validation
+    views = model.pose.estimate(views)
     rendering = model.render(shape, views)
     meshes = [shape[i : i + 1].mesh(protocol.grid) for i in range(len(names))]
     previews = []

@@ -105,7 +105,7 @@ def measured_rows(
         views = model.preprocessing.views(source, [index], model.device)
         shape = model(views.image)
         thing = _Object(Row(index, short_name(source.names[index])), views, truth, model.preprocessing.background)
-        rows.append(_measured(thing, shape, model.render(shape, views), protocol)[0])
+        rows.append(_measured(thing, shape, model.render(shape, model.pose.estimate(views)), protocol)[0])
     return rows
 
 
@@ -134,11 +134,12 @@ def _result(
         initial = model(views.image)
     shape = initial if refine is None else refine(model, views)
     with torch.no_grad():
-        rendering = model.render(shape, views)
-        first = rendering if refine is None else model.render(initial, views)
+        seen = model.pose.estimate(views)
+        rendering = model.render(shape, seen)
+        first = rendering if refine is None else model.render(initial, seen)
     row, mesh = _measured(thing, shape, rendering, protocol)
     before = row if refine is None else _measured(thing, initial, first, protocol)[0]
-    (pictures,) = draw(rendering, views, [mesh], thing.background)
+    (pictures,) = draw(rendering, seen, [mesh], thing.background)
     camera = views.camera.map(lambda matrix: matrix[0])
     scores = reference_rows(references, thing.row, truth, protocol)
     return Result(row, before, scores, Reconstruction(mesh, truth.points, pictures, camera))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ from sdfsrn.structures import Views
 BETAS, EPS = (0.9, 0.99), 1e-8  # of Adam: a row forgets its past within its next hundred batches
 
 
+@runtime_checkable
 class ShapeLearner(Protocol):
     """What a treatment of poses asks of the model that it is a part of."""
 

@@ -202,15 +202,15 @@ class PoseCandidates(GivenPose):
         """
         if self.num_rays < views.uv.shape[1]:
             views = views.select_rays(torch.randperm(views.uv.shape[1], device=views.uv.device)[: self.num_rays])
-        rays = candidate_rays(views, candidates.rotations())
+        rays, count = candidate_rays(views, candidates.rotations()), candidates.azimuth.shape[1]
         depths, hit = self._search(shape, rays)
         sdf, feature = shape(rays.at(depths).flatten(1, 2))
         covered = torch.sigmoid(-sdf.view_as(depths)[..., 0] / self.softness)
         color = shape.color(feature.unflatten(1, depths.shape[1:])[..., 1, :])
-        inside, true = (_repeat(x, self.candidates) for x in (views.inside.to(sdf), views.color))
+        inside, true = (_repeat(x, count) for x in (views.inside.to(sdf), views.color))
         error = (covered - inside).square() + self.weights["color"] * hit * inside * (color - true).square().mean(-1)
         weight = views.inverse_density[:, None]
-        return (weight * error.unflatten(1, (self.candidates, -1))).sum(-1) / weight.sum(-1)
+        return (weight * error.unflatten(1, (count, -1))).sum(-1) / weight.sum(-1)
 
     @torch.no_grad()
     def _search(self, shape: ImplicitShape, rays: Rays) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
@@ -246,8 +246,11 @@ def uneven_use(probability: Float[Tensor, "b a"]) -> Float[Tensor, ""]:
 
 
 def disagreement(first: Candidates, second: Candidates, half: float) -> Float[Tensor, ""]:
-    """Mean squared differences of probabilities, summed over candidates, and of angles, in units of `half` a bin."""
-    angles = sum((x - y).square().mean() for x, y in zip(first[:3], second[:3], strict=True)) / half**2
+    """Mean squared differences of probabilities, summed over candidates, and of angles, in units of `half` a bin.
+
+    The square of an angle d is 2 - 2 cos d here, which whole turns do not change.
+    """
+    angles = sum((2 - 2 * (x - y).cos()).mean() for x, y in zip(first[:3], second[:3], strict=True)) / half**2
     return (first.probability - second.probability).square().sum(-1).mean() + angles
 
 
