@@ -34,7 +34,7 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_instantiate(experiment: str, tmp_path: pathlib.Path) -> None:
-    root = [] if experiment in ("quickstart", "pascal_synthetic") else [f"data.root={tmp_path}"]
+    root = [] if experiment in ("quickstart", "no_poses", "pascal_synthetic") else [f"data.root={tmp_path}"]
     config = composed(f"experiment={experiment}", *root)
     model = instantiate(
         config.model, optimizer=instantiate(config.optimizer), scheduler=config.scheduler and instantiate(config.scheduler)
@@ -115,7 +115,7 @@ def leaves(node: object, prefix: str = "") -> dict[str, object]:
 def difference(experiment: str, other: str) -> dict[str, tuple[object, object]]:
     """What differs between two experiments, by dotted key; None where there is no such key."""
     first, second = (
-        leaves(OmegaConf.to_container(composed(f"experiment={name}", "data.root=x"))) for name in (experiment, other)
+        leaves(OmegaConf.to_container(composed(f"experiment={name}", "++data.root=x"))) for name in (experiment, other)
     )
     keys = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     return {key: (first.get(key), second.get(key)) for key in keys}
@@ -159,6 +159,17 @@ def test_ablations_change_one_thing() -> None:
     assert kinds == ["FreeOccupancyLoss", "SurfaceOccupancyLoss", "VisitedOccupancyLoss"]
     assert changed["model.losses.weights.eikonal"] == (0, 0.01)
     assert not {key for key in changed if key.startswith("model.losses.weights")} - {"model.losses.weights.eikonal"}
+
+
+def test_no_poses_changes_the_treatment_of_poses() -> None:
+    changed = difference("no_poses", "quickstart")
+    poses = {key for key in changed if key.startswith("model.pose")}
+    assert changed["model.pose._target_"] == ("sdfsrn.models.PoseCandidates", "sdfsrn.models.GivenPose")
+    assert set(changed) - poses == {
+        "callbacks.best.monitor", "callbacks.best.mode", "optimized_metric", "trainer.max_steps",
+    }  # fmt: skip
+    config = composed("experiment=no_poses")
+    assert (config.model.pose.near, config.model.pose.far, config.model.pose.mirror) == (2.0, 3.5, True)
 
 
 def test_importance_is_off_in_its_ablation_and_on_in_the_others() -> None:
