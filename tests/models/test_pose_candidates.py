@@ -14,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import sdfsrn
 from scenes import scene
 from sdfsrn.data.conventions import rotation_from_angles
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin, pixel_centers
+from sdfsrn.functional.rotation import geodesic_angle
 from sdfsrn.losses import ColorLoss, Objective, RaySurfaceLoss, SilhouetteLoss
 from sdfsrn.metrics.pose import PoseError
+from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models import (
     ConvEncoder,
     DenseRayMarcher,
@@ -209,6 +212,27 @@ def test_annotated_azimuths_are_never_read(kind: type) -> None:
         assert torch.equal(found, expected)
 
 
+def test_validation_looks_from_estimated_poses_and_measures_those_of_known_shapes() -> None:
+    model, views = model_with(candidates()).eval().float(), make_views(circle(4))
+    model.validation = EvaluationProtocol(resolution=8, num_points=50)
+    views = views._replace(points=torch.full((4, 20, 3), math.nan, dtype=torch.double), index=torch.tensor([0, 1, 2, -1]))
+    views.points[1:] = torch.rand(3, 20, 3)
+    found = []
+    for each in (views, azimuths_changed(views)):
+        single = tree_map(lambda value: value.float() if value.is_floating_point() else value, each)
+        model.validation_step(single, 0)
+        assert len(model.pose_error.true) == 2  # one has no known shape, one is not to be counted
+        error = model.pose_error.compute()
+        found.append((model.iou.compute(), torch.cat(model.pose_error.estimated), error["raw_mean"]))
+        model.iou.reset()
+        model.pose_error.reset()
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    for (_, estimated, mean), each in zip(found, (views, azimuths_changed(views)), strict=True):  # against what is annotated
+        expected = geodesic_angle(estimated, each.camera.world_to_camera[1:3, :, :3]).mean()
+        torch.testing.assert_close(mean, expected, rtol=1e-5, atol=0)
+
+
 def test_each_loss_has_gradients_in_its_own_part_alone() -> None:
     model, views = model_with(candidates(mirror=True)), make_views(circle(4))
     model.pose.schedule(1.0)
@@ -266,7 +290,8 @@ def test_the_error_is_that_of_soft_silhouettes_and_colours() -> None:
 
 
 def test_errors_of_a_ball_are_the_same_for_all_candidates() -> None:
-    errors = candidates(num_samples=60).eval().errors(Ball(), make_views(circle(3)), some_candidates(3))
+    """In training as well: random depths are those of a ray, under all of its candidates."""
+    errors = candidates(num_samples=6).errors(Ball(), make_views(circle(3)), some_candidates(3))
     torch.testing.assert_close(errors, errors[:, :1].expand_as(errors), rtol=0, atol=1e-12)
 
 

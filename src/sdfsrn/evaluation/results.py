@@ -132,9 +132,9 @@ def _result(
     thing = _Object(row, views, truth, model.preprocessing.background)
     with torch.no_grad():
         initial = model(views.image)
-    shape = initial if refine is None else refine(model, views)
-    with torch.no_grad():
         seen = model.pose.estimate(views)
+    shape = initial if refine is None else refine(model, seen)
+    with torch.no_grad():
         rendering = model.render(shape, seen)
         first = rendering if refine is None else model.render(initial, seen)
     row, mesh = _measured(thing, shape, rendering, protocol)

@@ -198,12 +198,14 @@ class PoseCandidates(GivenPose):
 
         s = sigmoid(-min_z f / tau) is the ray's soft silhouette, from the least f of its samples, S the true one. The colour
         I^ is taken between the first sample inside the shape and the one before it; rays without one have no colour error.
-        Samples are random in training, else the middles of equal parts of the range.
+        Samples are random in training, at the same depths under all candidates of a ray; else the middles of equal parts of the
+        range.
         """
         if self.num_rays < views.uv.shape[1]:
-            views = views.select_rays(torch.randperm(views.uv.shape[1], device=views.uv.device)[: self.num_rays])
+            drawn = torch.rand(views.uv.shape[1], device=views.uv.device).argsort()[: self.num_rays]  # also in a CUDA graph
+            views = views.select_rays(drawn)
         rays, count = candidate_rays(views, candidates.rotations()), candidates.azimuth.shape[1]
-        depths, hit = self._search(shape, rays)
+        depths, hit = self._search(shape, rays, _repeat(self._samples(views.uv[..., 0]), count))
         sdf, feature = shape(rays.at(depths).flatten(1, 2))
         covered = torch.sigmoid(-sdf.view_as(depths)[..., 0] / self.softness)
         color = shape.color(feature.unflatten(1, depths.shape[1:])[..., 1, :])
@@ -212,13 +214,17 @@ class PoseCandidates(GivenPose):
         weight = views.inverse_density[:, None]
         return (weight * error.unflatten(1, (count, -1))).sum(-1) / weight.sum(-1)
 
-    @torch.no_grad()
-    def _search(self, shape: ImplicitShape, rays: Rays) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
-        """Depths of the least f and of the first surface of each ray, and 1 where there is one, else 0."""
-        like = rays.direction[..., 0]
+    def _samples(self, like: Float[Tensor, "b r"]) -> Float[Tensor, "b r m"]:
+        """Depths, rising."""
         place = torch.rand(*like.shape, self.num_samples, dtype=like.dtype, device=like.device) if self.training else 0.5
         part = (torch.arange(self.num_samples, dtype=like.dtype, device=like.device) + place) / self.num_samples
-        depths = (self.near + (self.far - self.near) * part).expand(*like.shape, self.num_samples)
+        return (self.near + (self.far - self.near) * part).expand(*like.shape, -1)
+
+    @torch.no_grad()
+    def _search(
+        self, shape: ImplicitShape, rays: Rays, depths: Float[Tensor, "b n m"]
+    ) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+        """Depths of the least f and of the first surface of each ray, and 1 where there is one, else 0."""
         sdfs = shape.sdf(rays.at(depths).flatten(1, 2)).view_as(depths)
         inside = sdfs < 0
         first = inside.to(sdfs).argmax(-1, keepdim=True).clamp(min=1)
