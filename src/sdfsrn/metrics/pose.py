@@ -55,7 +55,7 @@ class PoseError(torchmetrics.Metric):
         return _errors(estimated @ rotation.T, true) | raw | {"common": geodesic_angle(torch.eye(3).to(rotation), rotation)}
 
     def _poses(self) -> tuple[Tensor, Tensor]:
-        empty = torch.zeros(0, 3, 3, dtype=torch.double)
+        empty = torch.zeros(0, 3, 3, dtype=torch.double, device=self.device)
         states = (self.estimated, self.true)  # after a synchronisation they are tensors
         estimated, true = (torch.cat([empty, *state]) if isinstance(state, list) else state for state in states)
         return estimated, true

@@ -1,5 +1,1 @@
-"""Camera poses of pictures, found by a predicted shape."""
-
-from sdfsrn.poses.search import PoseCandidate, PoseSearch, flip_test, predicted_mesh, propose_pose, unposed_picture
-
-__all__ = ["PoseCandidate", "PoseSearch", "flip_test", "predicted_mesh", "propose_pose", "unposed_picture"]
+"""Poses that are rough or missing: how well they fit a predicted shape, and which ones fit better."""
