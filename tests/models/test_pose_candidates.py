@@ -32,7 +32,7 @@ from sdfsrn.models import (
     ImplicitShape,
     PoseCandidates,
 )
-from sdfsrn.models.pose_candidates import ALL, Candidates, candidate_rays, disagreement, uneven_use
+from sdfsrn.models.pose_candidates import ALL, Candidates, candidate_rays, disagreement, draw, fit
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
@@ -62,6 +62,9 @@ class Analytic(ImplicitShape):
     def __getitem__(self, objects: slice) -> Analytic:
         return self
 
+    def detach(self) -> Analytic:
+        return self
+
     def sdf(self, points: Tensor) -> Tensor:
         return scene(points)
 
@@ -70,6 +73,18 @@ class Analytic(ImplicitShape):
 
     def color(self, feature: Tensor) -> Tensor:
         return torch.sin(3 * feature)
+
+
+class Known:
+    """A model that gives the scene for each picture, and has nothing to learn."""
+
+    whole_pictures = False
+
+    def __call__(self, image: Tensor) -> Analytic:
+        return Analytic()
+
+    def compare(self, shape: Analytic, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        return views.uv.new_zeros(()), {}
 
 
 class Ball(Analytic):
@@ -238,7 +253,7 @@ def test_each_loss_has_gradients_in_its_own_part_alone() -> None:
     model.pose.schedule(1.0)
     loss, terms = model.step(views)
     names, parameters = zip(*model.named_parameters(), strict=True)
-    weights = {"pose": 1.0, "pose_use": 0.02, "pose_mirror": 0.1}
+    weights = {"pose": 1.0, "pose_probability": 0.1, "pose_mirror": 0.1}
     network = sum(weight * terms[name] for name, weight in weights.items())
     for value, of_poses in ((network, True), (loss - network, False)):
         grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
@@ -295,9 +310,25 @@ def test_errors_of_a_ball_are_the_same_for_all_candidates() -> None:
     torch.testing.assert_close(errors, errors[:, :1].expand_as(errors), rtol=0, atol=1e-12)
 
 
-def test_the_uneven_use_and_the_disagreement() -> None:
-    assert uneven_use(torch.eye(6)).item() == pytest.approx(0, abs=1e-8)
-    assert uneven_use(torch.eye(6)[[0, 0, 0]]).item() == pytest.approx((5 / 6 + 5 / 6) / 6)
+def test_how_well_candidates_fit() -> None:
+    """The better, the more probable; as sharp for small differences as for large ones; and no candidate is all pictures'."""
+    errors = torch.rand(400, 6, dtype=torch.double)
+    probability, spread = fit(errors, 2.0)
+    assert torch.equal(probability.argmax(-1), (errors - errors.mean(0)).argmin(-1))
+    torch.testing.assert_close(probability.sum(-1), torch.ones(400).double())
+    centred = errors - errors.mean(0) - errors.mean(1, keepdim=True) + errors.mean()
+    torch.testing.assert_close(spread, centred.std(correction=0))
+    torch.testing.assert_close(probability, (-2 * centred / spread).softmax(-1))
+    offset = torch.tensor([-5.0, 0, 0, 0, 0, 0]).double() + 3 * torch.rand(400, 1).double()
+    other, scaled = fit(1e-3 * errors + offset, 2.0)
+    torch.testing.assert_close(other, probability)
+    torch.testing.assert_close(scaled, 1e-3 * spread)
+    even, nothing = fit(torch.ones(5, 6), 2.0)
+    assert nothing == 0
+    torch.testing.assert_close(even, torch.full((5, 6), 1 / 6))
+
+
+def test_the_disagreement() -> None:
     found = some_candidates(3, 6)
     assert disagreement(found, found, 0.5).item() == 0
     turned = found._replace(azimuth=found.azimuth + 2 * math.pi)
@@ -323,11 +354,10 @@ def test_a_network_that_respects_mirrors_does_not_disagree() -> None:
     assert disagreement(found, other, 0.5).item() > 1
 
 
-def test_shapes_are_trained_under_drawn_candidates() -> None:
-    probability = torch.tensor([[0.1, 0.6, 0.3]]).expand(20_000, -1)
-    share = torch.bincount(candidates(candidates=3).choose(probability)) / 20_000
+def test_candidates_are_drawn_with_their_probabilities() -> None:
+    probability = torch.tensor([[0.1, 0.6, 0.3, 0.0]]).expand(20_000, -1)
+    share = torch.bincount(draw(probability), minlength=4) / 20_000
     torch.testing.assert_close(share, probability[0], rtol=0, atol=0.02)  # about five standard deviations
-    assert set(candidates(candidates=3, drawn=False).choose(probability).tolist()) == {1}
 
 
 def test_the_latent_code_grows() -> None:
@@ -351,10 +381,8 @@ def test_known_shapes_give_the_azimuths_of_12_pictures() -> None:
     pose = PoseCandidates(ConvEncoder(64, (16, 32, 64)), 1.9, 3.5, num_rays=64).double()
     optimizer = torch.optim.Adam(pose.parameters(), lr=1e-2)
     for _ in range(100):
-        found = pose.propose(views.image, views)
-        loss = (found.probability * pose.errors(Analytic(), views, found)).sum(-1).mean()
         optimizer.zero_grad()
-        (loss + 0.02 * uneven_use(found.probability)).backward()
+        pose.step(Known(), views)[0].backward()
         optimizer.step()
     error = PoseError()
     error.update(pose.eval().estimate(views).camera.world_to_camera[..., :3], views.camera.world_to_camera[..., :3])
@@ -367,7 +395,7 @@ def test_known_shapes_give_the_azimuths_of_12_pictures() -> None:
     "wrong",
     [
         {"candidates": 1}, {"theta": 90}, {"elevation": [40, 10]}, {"elevation": "level"}, {"elevation": [0, 90]},
-        {"latent_dims": [2, 0]}, {"num_rays": 0}, {"softness": 0}, {"weights": {"entropy": 1}},
+        {"latent_dims": [2, 0]}, {"num_rays": 0}, {"softness": 0}, {"sharpness": 0}, {"weights": {"entropy": 1}},
     ],
 )  # fmt: skip
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
@@ -410,7 +438,7 @@ def test_a_training_resumes_exactly(tmp_path: pathlib.Path) -> None:
         rows = list(csv.DictReader(file))
     assert all(float(row["pose/median"]) <= 180 for row in rows if row.get("pose/median"))
     assert sum(bool(row.get("pose/median")) for row in rows) == 3
-    assert {"train/pose", "train/pose_use", "train/pose_mirror"} <= rows[0].keys()
+    assert {"train/pose", "train/pose_probability", "train/pose_mirror", "train/pose_spread"} <= rows[0].keys()
     model = sdfsrn.load(tmp_path / "whole/checkpoints/last.ckpt")
     assert isinstance(model.pose, PoseCandidates)
     assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items() if name in whole)

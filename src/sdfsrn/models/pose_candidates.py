@@ -16,6 +16,7 @@ from sdfsrn.models.pose import GivenPose, ShapeLearner
 from sdfsrn.structures import Views
 
 ALL = 2**31 - 1  # latent dimensions
+TINY = 1e-6  # probability, error
 
 
 class Candidates(NamedTuple):
@@ -44,17 +45,18 @@ class Candidates(NamedTuple):
 class PoseCandidates(GivenPose):
     """A network proposes one pose in each of K bins of azimuths, with its probability; annotated azimuths are never read.
 
-    Each step trains both parts on one batch, and the loss of one has no gradient in the other:
+    Each step trains both parts on one batch, and the loss of one has no gradient in the other. L_k compares silhouettes and
+    colours along rays under candidate k, see `errors`, and q_k is how well it fits beside the others, see `fit`:
 
-    - the shapes, seen from one candidate each, by the model's losses;
-    - the network, with the shapes as they are, by sum_k p_k L_k, where L_k compares silhouettes and colours along rays under
-      candidate k, see `errors`; by the even use of the candidates; and, for symmetric objects, by the agreement with what it
-      proposes for mirrored pictures.
+    - the shapes, each seen from one candidate that is drawn with q_k, by the model's losses;
+    - the network, with the shapes as they are, by sum_k q_k L_k for the angles; by the cross-entropy of its probabilities
+      against q_k; and, for symmetric objects, by the agreement with what it proposes for mirrored pictures.
 
     Of the annotation remain the lens, the position of the object's origin before the camera, and, if asked for, the elevation.
     The latent code grows: in equal parts of the training it has as many dimensions as `latent_dims` says, in the last part all.
 
-    After Monnier et al., Share With Thy Neighbors (UNICORN), ECCV 2022.
+    Bins, probabilities and the growing code are those of Monnier et al., Share With Thy Neighbors (UNICORN), ECCV 2022. They
+    weigh L_k by p_k instead, as `fit` explains.
 
     Args:
         encoder: image to features, with `latent_dim`.
@@ -63,12 +65,12 @@ class PoseCandidates(GivenPose):
         elevation: `given` for that of the annotated camera; else the lowest and the highest one, degrees.
         theta: greatest turn of the camera about its axis, degrees.
         mirror: objects are their own mirror images in the plane x = 0.
-        drawn: candidates for the shapes' loss are drawn with their probabilities; else the most probable ones are taken.
         latent_dims: of the latent code, before it has all.
-        weights: of `color` in L_k, of the even `use` of candidates, and of `mirror`, the agreement.
+        weights: of `color` in L_k, of `probability`, the cross-entropy, and of `mirror`, the agreement.
         num_rays: per picture, under each candidate, at most.
         num_samples: depths per ray.
         softness: tau in `errors`, world unit.
+        sharpness: beta in `fit`.
 
     Attributes:
         dims: dimensions of the latent code that are in use.
@@ -90,27 +92,28 @@ class PoseCandidates(GivenPose):
         elevation: str | Sequence[float] = "given",
         theta: float = 0.0,
         mirror: bool = False,
-        drawn: bool = True,
         latent_dims: Sequence[int] = (0, 2, 8),
         weights: dict[str, float] | None = None,
-        num_rays: int = 32,
-        num_samples: int = 16,
+        num_rays: int = 64,
+        num_samples: int = 12,
         softness: float = 0.05,
+        sharpness: float = 2.0,
     ) -> None:
         super().__init__()
         self.encoder, self.near, self.far, self.candidates = encoder, near, far, candidates
-        self.elevation, self.theta, self.mirror, self.drawn = elevation, theta, mirror, drawn
-        self.latent_dims = list(latent_dims)
-        self.weights = {"color": 1.0, "use": 0.02, "mirror": 0.1, **(weights or {})}
-        self.num_rays, self.num_samples, self.softness = num_rays, num_samples, softness
+        self.elevation, self.theta, self.mirror, self.latent_dims = elevation, theta, mirror, list(latent_dims)
+        self.weights = {"color": 1.0, "probability": 0.1, "mirror": 0.1, **(weights or {})}
+        self.num_rays, self.num_samples, self.softness, self.sharpness = num_rays, num_samples, softness, sharpness
         self._check()
         self.head = nn.Linear(encoder.latent_dim, 4 * candidates)  # type: ignore[arg-type]
         self.register_buffer("dims", torch.tensor([*self.latent_dims, ALL][0]))
 
     def _check(self) -> None:
-        if not 0 <= self.near < self.far or min(self.num_rays, self.num_samples, self.softness) <= 0:
-            got = f"{self.near}, {self.far}, {self.num_rays}, {self.num_samples} and {self.softness}"
-            raise ValueError(f"Expected 0 <= model.pose.near < far, and num_rays, num_samples and softness above 0, got {got}.")
+        if not 0 <= self.near < self.far or min(self.num_rays, self.num_samples, self.softness, self.sharpness) <= 0:
+            got = f"{self.near}, {self.far}, {self.num_rays}, {self.num_samples}, {self.softness} and {self.sharpness}"
+            raise ValueError(
+                f"Expected 0 <= model.pose.near < far, and num_rays, num_samples, softness and sharpness above 0, got {got}."
+            )
         if self.candidates < 2 or not 0 <= self.theta < 90:
             raise ValueError(
                 "Expected model.pose.candidates of at least 2 and theta of at least 0 and less than 90 degrees, got "
@@ -123,8 +126,8 @@ class PoseCandidates(GivenPose):
             )
         if self.latent_dims != sorted(self.latent_dims) or min(self.latent_dims, default=0) < 0:
             raise ValueError(f"Expected rising model.pose.latent_dims of at least 0, got {self.latent_dims}.")
-        if set(self.weights) != {"color", "use", "mirror"}:
-            raise ValueError(f"Expected model.pose.weights of color, use and mirror, got {sorted(self.weights)}.")
+        if set(self.weights) != {"color", "probability", "mirror"}:
+            raise ValueError(f"Expected model.pose.weights of color, probability and mirror, got {sorted(self.weights)}.")
 
     def check(self, model: ShapeLearner) -> None:
         """Refuse a model whose shapes are no functions of a point.
@@ -173,25 +176,23 @@ class PoseCandidates(GivenPose):
         return self(views)
 
     def step(self, model: ShapeLearner, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of both parts' losses, and their terms; those of the network are called `pose`, `pose_use`, `pose_mirror`."""
+        """The sum of both parts' losses, and their terms.
+
+        Those of the network are `pose`, `pose_probability` and `pose_mirror`; `pose_spread` is how far L_k differ.
+        """
         candidates = self.propose(views.image, views)
         shape = model(views.image)
-        loss, terms = model.compare(shape, _seen(views, candidates, self.choose(candidates.probability)))
         with torch.autocast(views.uv.device.type, enabled=False):
             errors = self.errors(shape.detach(), views, candidates)
-        pose, use = (candidates.probability * errors).sum(-1).mean(), uneven_use(candidates.probability)
-        loss, terms = loss + pose + self.weights["use"] * use, {**terms, "pose": pose, "pose_use": use}
+        fitting, spread = fit(errors, self.sharpness)
+        loss, terms = model.compare(shape, _seen(views, candidates, draw(fitting)))
+        pose = {"pose": (fitting * errors).sum(-1).mean()}
+        pose["pose_probability"] = -(fitting * candidates.probability.clamp(min=TINY).log()).sum(-1).mean()
         if self.mirror:
             reflected = self.propose(views.image.flip(-1), views).mirrored()
-            terms["pose_mirror"] = disagreement(candidates, reflected, math.pi / self.candidates)
-            loss = loss + self.weights["mirror"] * terms["pose_mirror"]
-        return loss, terms
-
-    def choose(self, probability: Float[Tensor, "b a"]) -> Int[Tensor, " b"]:
-        """The candidates that shapes are trained under: drawn with their probabilities, or the most probable ones."""
-        if not self.drawn:
-            return probability.argmax(-1)
-        return (probability.detach() / torch.empty_like(probability).exponential_()).argmax(-1)  # the first of a race
+            pose["pose_mirror"] = disagreement(candidates, reflected, math.pi / self.candidates)
+        weights = {"pose": 1.0, **{f"pose_{name}": weight for name, weight in self.weights.items()}}
+        return loss + sum(weights[name] * value for name, value in pose.items()), {**terms, **pose, "pose_spread": spread}
 
     def errors(self, shape: ImplicitShape, views: Views, candidates: Candidates) -> Float[Tensor, "b a"]:
         """L_k = mean_u ((s(u) - S(u))^2 + lambda_color S(u) |I^(u) - I(u)|^2), the mean over rays weighted by inverse density.
@@ -246,9 +247,23 @@ def candidate_rays(views: Views, rotations: Float[Tensor, "b a 3 3"]) -> Rays:
     return Rays(*(x.reshape(len(views.uv), -1, 3) for x in (origin, direction)))
 
 
-def uneven_use(probability: Float[Tensor, "b a"]) -> Float[Tensor, ""]:
-    """mean_k |mean_b p_k - 1 / K|: 0 where the pictures of a batch use all candidates alike."""
-    return (probability.mean(0) - 1 / probability.shape[1]).abs().mean()
+@torch.no_grad()
+def fit(errors: Float[Tensor, "b a"], sharpness: float) -> tuple[Float[Tensor, "b a"], Float[Tensor, ""]]:
+    """q_k = softmax(-beta e_k / s): how well each candidate of a picture fits beside the others; and s.
+
+    e are the errors L_k without the means of each picture and of each candidate over the batch, s is their standard deviation.
+    No candidate can become the best one for all pictures, then, and q is as sharp while shapes are still alike from all sides,
+    where weights p_k that follow the gradient of sum_k p_k L_k would stay even.
+    """
+    error = errors - errors.mean(0)
+    error = error - error.mean(1, keepdim=True)
+    spread = error.square().mean().sqrt()
+    return (-sharpness * error / spread.clamp(min=TINY)).softmax(-1), spread
+
+
+def draw(probability: Float[Tensor, "b a"]) -> Int[Tensor, " b"]:
+    """One candidate of each picture, drawn with these probabilities."""
+    return (probability / torch.empty_like(probability).exponential_()).argmax(-1)  # the first of a race
 
 
 def disagreement(first: Candidates, second: Candidates, half: float) -> Float[Tensor, ""]:
