@@ -42,7 +42,7 @@ def propose_folder(
         model: in evaluation mode; trained with `data=folder` and the window of its `preprocessing`.
         root: the folder; its `cameras.csv`, if any, holds the poses by hand.
         search: settings; the defaults if None.
-        accept: put the proposals into `cameras.csv` as training pictures, in place of earlier accepted ones. A row that has been
+        accept: put the proposals into `cameras.csv` as training pictures, in place of earlier accepted ones. A row that was
             changed by hand since then stays.
         convention: of the table, where it has no such column.
 
