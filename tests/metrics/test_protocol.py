@@ -128,5 +128,5 @@ def test_aligned_clouds_keep_their_points_and_empty_ones_stay() -> None:
 
 @pytest.mark.parametrize("numbers", [[1.0] * 9, [1.0, 0, 0, 0, 1, 0, 0, 0, -1], [1.0, 0, 0]])
 def test_a_rotation_that_is_none_is_refused(numbers: list[float]) -> None:
-    with pytest.raises(ValueError, match="Expected protocol.rotation to be the 9 numbers of a rotation"):
+    with pytest.raises(ValueError, match=r"Expected protocol\.rotation to be the 9 numbers of a rotation"):
         EvaluationProtocol(rotation=numbers)
