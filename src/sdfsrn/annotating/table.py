@@ -77,7 +77,7 @@ class CameraTable:
         rows = [other for other in self.rows if other not in before]
         if row is not None:
             rows.insert(self.rows.index(before[0]) if before else len(rows), row)
-        columns = dict.fromkeys([*(name for row in self.rows for name in row), *COLUMNS])
+        columns = dict.fromkeys([*(name for written in [*self.rows, row or {}] for name in written), *COLUMNS])
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()
