@@ -31,6 +31,7 @@ class Edit(NamedTuple):
     pose: Pose | None = None
     name: str = ""
     value: bool = False
+    key: str | None = None  # given by the page, another one for each edit
 
 
 def read_edit(body: Mapping[str, Any]) -> Edit:
@@ -39,6 +40,13 @@ def read_edit(body: Mapping[str, Any]) -> Edit:
     Raises:
         ValueError: no such edit, or values of it that cannot be.
     """
+    key = body.get("key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 100):
+        raise ValueError(f"Expected a text of at most 100 letters as key, got {str(key)[:100]}.")
+    return _read(body)._replace(key=key)
+
+
+def _read(body: Mapping[str, Any]) -> Edit:
     do = body.get("do")
     seconds = min(max(_number(body, "seconds", 0.0), 0.0), LONGEST)
     if do == "box":
