@@ -74,7 +74,7 @@ def read_table(root: pathlib.Path, convention: str | None) -> list[FolderRecord]
     Raises:
         ValueError: no table or two; unknown columns; no rows; and the first few bad rows together.
     """
-    path, rows = _open(root)
+    path, rows = open_table(root)
     if not rows:
         raise ValueError(f"Expected at least one row in {path}, got none.")
     if convention is not None and convention not in CONVENTIONS:
@@ -102,7 +102,12 @@ def collect(items: Iterable[Any], function: Callable[[Any], T], path: pathlib.Pa
     return results
 
 
-def _open(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
+def open_table(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
+    """The path of a folder's table and its rows, unchecked but for their columns; with each, where it stands.
+
+    Raises:
+        ValueError: no table or two, or one that cannot be read.
+    """
     if not root.is_dir():
         raise ValueError(f"Expected pictures in {root}, which does not exist: set data.root to the folder that holds them.")
     paths = [path for path in (root / "cameras.csv", root / "cameras.json") if path.is_file()]

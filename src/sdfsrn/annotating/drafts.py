@@ -1,0 +1,96 @@
+"""The annotation of one picture: mask, pose, flags, with a history of its own that is saved with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+FLAGS = ("skipped", "unsure", "cut_off")
+KEPT = 200  # steps of the history
+
+
+class Pose(NamedTuple):
+    """A weak-perspective pose in the convention nmr: degrees, and screen coordinates in [-1, 1]^2 of the whole picture."""
+
+    azimuth: float
+    elevation: float
+    theta: float
+    scale: float | None = None  # None: the world's unit follows from the silhouette, as in `FolderSource`
+    x: float | None = None
+    y: float | None = None
+
+
+class Step(NamedTuple):
+    """One state of an annotation."""
+
+    mask: str | None = None  # "alpha", "file:<path below the root>", or the digest of layers that were drawn
+    bounds: tuple[int, int, int, int] | None = None  # box of the mask's pixels, as shown
+    box: tuple[float, float, float, float] | None = None  # that was dragged for GrabCut
+    pose: Pose | None = None
+    flags: tuple[str, ...] = ()
+
+
+class Draft(NamedTuple):
+    """A picture's annotation and its history."""
+
+    steps: tuple[Step, ...] = (Step(),)
+    position: int = 0
+    seconds: float = 0.0  # that a person was active
+    split: str | None = None  # drawn with the first complete annotation
+    mask_path: str | None = None  # below the root, where masks that were drawn are written
+    saved: str | None = None  # local time, ISO 8601
+
+    @property
+    def step(self) -> Step:
+        """The present state."""
+        return self.steps[self.position]
+
+    @property
+    def state(self) -> str:
+        """nothing, mask, pose, done or skipped."""
+        step = self.step
+        if "skipped" in step.flags:
+            return "skipped"
+        if step.pose is not None and step.mask is not None:
+            return "done"
+        return "mask" if step.mask is not None else "pose" if step.pose is not None else "nothing"
+
+    def then(self, step: Step) -> Draft:
+        """The draft after one more step; what was undone is forgotten, and the same state again is no step."""
+        if step == self.step:
+            return self
+        steps = (*self.steps[: self.position + 1], step)[-KEPT - 1 :]
+        return self._replace(steps=steps, position=len(steps) - 1)
+
+    def moved(self, by: int) -> Draft:
+        """The draft after an undo (-1) or redo (1), if there is anything to undo or redo."""
+        return self._replace(position=min(max(self.position + by, 0), len(self.steps) - 1))
+
+    def to_json(self, image: str, size: tuple[int, int]) -> str:
+        """The content of a draft's file, with the picture that it belongs to."""
+        steps = [step._asdict() | {"pose": step.pose and step.pose._asdict()} for step in self.steps]
+        return json.dumps({"image": image, "size": size, **self._asdict(), "steps": steps})
+
+
+def from_json(text: str, size: tuple[int, int]) -> Draft:
+    """The draft in a file's content.
+
+    Raises:
+        ValueError: no draft, or that of a picture of another size.
+    """
+    content = json.loads(text)
+    try:
+        if tuple(content["size"]) != size:
+            made = " x ".join(map(str, content["size"]))
+            raise ValueError(f"it was made of a picture of {made} pixels, this one has {size[0]} x {size[1]}")
+        fields = {name: content[name] for name in Draft._fields}
+        return Draft(**fields | {"steps": tuple(_step(step) for step in content["steps"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it is no draft ({type(error).__name__}: {error})") from error
+
+
+def _step(content: Mapping[str, Any]) -> Step:
+    pose = content["pose"] and Pose(**content["pose"])
+    bounds, box, flags = (content[name] and tuple(content[name]) for name in ("bounds", "box", "flags"))
+    return Step(content["mask"], bounds, box, pose, tuple(flags))

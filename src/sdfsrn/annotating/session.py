@@ -1,0 +1,324 @@
+"""A folder being annotated: what the page asks for and does, saved at once."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import logging
+import pathlib
+import statistics
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sdfsrn.annotating.drafts import Draft, Pose, Step
+from sdfsrn.annotating.edits import change, read_edit
+from sdfsrn.annotating.folder import has_alpha, list_photos, lock_folder, read_mask, read_shown
+from sdfsrn.annotating.silhouettes import Layers, empty_layers, grabcut_installed
+from sdfsrn.annotating.storage import Storage
+from sdfsrn.annotating.table import CameraTable, Row
+from sdfsrn.data.cropping import object_box
+
+SECTORS = 8  # of the wheel of azimuths, the first around 0
+IMAGES = 4  # decoded pictures that are kept
+ALPHA, FILE = "alpha", "file:"  # masks of steps that were not drawn here
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """The pictures of a folder, their drafts and their table.
+
+    Args:
+        root: the folder; reserved for this session until `close`.
+        crop: side of the window that training cuts out, as of `FolderSource`.
+        convention: of poses where the folder's table has no such column.
+
+    Raises:
+        ValueError: no pictures; a folder or a table that cannot be used; another session on the folder.
+    """
+
+    def __init__(self, root: str | pathlib.Path, crop: float | None = 1.2, convention: str | None = None) -> None:
+        self.root = pathlib.Path(root)
+        self.crop = crop
+        if not self.root.is_dir():
+            list_photos(self.root, set())  # which says so
+        self._lock = lock_folder(self.root)
+        self.storage = Storage(self.root)
+        self.storage.clean()
+        self.table = CameraTable(self.root, convention)
+        masks = {str(pathlib.PurePosixPath(row["mask"])) for row in self.table.rows if row.get("mask")}
+        self.photos = list_photos(self.root, masks)
+        self.names = {photo.name for photo in self.photos}
+        self.drafts = [Draft() for _ in self.photos]
+        self.locks = [threading.Lock() for _ in self.photos]
+        self._table_lock = threading.Lock()
+        self._cache_lock = threading.Lock()
+        self._images: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+        self._layers: collections.OrderedDict[tuple[int, str], Layers] = collections.OrderedDict()
+        for index in range(len(self.photos)):
+            self._begin(index)
+
+    def close(self) -> None:
+        """Wait for running edits, and give the folder back."""
+        for lock in self.locks:
+            lock.acquire()
+        self._lock.close()
+
+    def state(self) -> dict[str, Any]:
+        """What `GET /api/state` answers."""
+        states = [draft.state for draft in self.drafts]
+        spent = [
+            draft.seconds for draft, state in zip(self.drafts, states, strict=True) if state == "done" and draft.seconds > 0
+        ]
+        median = statistics.median(spent) if spent else None
+        left = [i for i, state in enumerate(states) if state not in ("done", "skipped") and self.photos[i].error is None]
+        azimuths = [0] * SECTORS
+        for draft, state in zip(self.drafts, states, strict=True):
+            if state == "done" and draft.step.pose is not None:
+                azimuths[round(draft.step.pose.azimuth / (360 / SECTORS)) % SECTORS] += 1
+        return {
+            "pictures": [self.summary(index) for index in range(len(self.photos))],
+            "grabcut": grabcut_installed(),
+            "model": False,
+            "root": self.root.resolve().name,
+            "median_seconds": median,
+            "eta_seconds": None if median is None else median * len(left),
+            "azimuths": azimuths,
+            "first": left[0] if left else 0,
+        }
+
+    def summary(self, index: int) -> dict[str, Any]:
+        """A picture in the list of `GET /api/state`."""
+        photo, draft = self.photos[index], self.drafts[index]
+        step = draft.step
+        return {
+            "id": index,
+            "name": photo.name,
+            "width": photo.size[0],
+            "height": photo.size[1],
+            "state": draft.state,
+            "unsure": "unsure" in step.flags,
+            "cut_off": "cut_off" in step.flags,
+            "azimuth": None if step.pose is None else step.pose.azimuth,
+            "seconds": draft.seconds,
+            "mask": None if step.mask is None else step.mask.removeprefix(FILE),
+            "iou": None,
+            "error": photo.error,
+        }
+
+    def draft(self, index: int) -> dict[str, Any]:
+        """What `GET /api/pictures/ID` answers."""
+        draft = self.drafts[index]
+        return self.summary(index) | {
+            "pose": draft.step.pose and draft.step.pose._asdict(),
+            "frame": self.frame(index, draft.step),
+            "undo": draft.position,
+            "redo": len(draft.steps) - 1 - draft.position,
+            "saved": draft.saved and draft.saved.partition("T")[2],
+            "proposal": self._previous_pose(index),
+        }
+
+    def edit(self, index: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what `POST /api/pictures/ID/edits` says; once this returns, it is on the disk.
+
+        Raises:
+            ValueError: an edit that cannot be done.
+            OSError: it could not be written.
+        """
+        photo = self.photos[index]
+        if photo.error is not None:
+            raise ValueError(photo.error)
+        edit = read_edit(body)
+        with self.locks[index]:
+            draft = self.drafts[index]
+            if edit.do in ("undo", "redo"):
+                draft = draft.moved(-1 if edit.do == "undo" else 1)
+            else:
+                layers, step = change(edit, draft.step, lambda: self.layers(index), lambda: self.image(index), photo.size)
+                if layers is not None:
+                    step = self._with_layers(index, step, layers)
+                draft = draft.then(step)
+            self._save(index, draft._replace(seconds=draft.seconds + edit.seconds))
+            return self.draft(index)
+
+    def review(self) -> dict[str, Any]:
+        """What `GET /api/review` answers."""
+        posed = [(draft.step.pose.azimuth, i) for i, draft in enumerate(self.drafts) if draft.step.pose is not None]
+        return {"sheet": [i for _, i in sorted(posed)], "look": []}
+
+    def layers(self, index: int) -> Layers:
+        """Mask and seeds of a picture, as shown.
+
+        Raises:
+            ValueError: a mask file that cannot be used.
+        """
+        photo, name = self.photos[index], self.drafts[index].step.mask
+        if name is None:
+            return empty_layers(photo.size)
+        with self._cache_lock:
+            if (index, name) in self._layers:
+                return self._layers[index, name]
+        if name == ALPHA or name.startswith(FILE):
+            mask = read_mask(self.root, photo, None if name == ALPHA else name.removeprefix(FILE))
+            layers = Layers(mask, np.zeros_like(mask))
+        else:
+            layers = self.storage.layers(photo, name)
+        self._remember(self._layers, (index, name), layers)
+        return layers
+
+    def image(self, index: int) -> np.ndarray:
+        """The colours of a picture as shown, (h, w, 3) uint8.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        with self._cache_lock:
+            if index in self._images:
+                return self._images[index]
+        image = read_shown(self.root, self.photos[index])
+        self._remember(self._images, index, image)
+        return image
+
+    def frame(self, index: int, step: Step) -> dict[str, float]:
+        """Scale and origin in [-1, 1]^2 that training gives to a pose without: see `FolderSource`."""
+        width, height = self.photos[index].size
+        left, top, right, bottom = step.bounds or (0, 0, width, height)
+        longer = max(width, height) if self.crop is None or step.bounds is None else self.crop * max(right - left, bottom - top)
+        return {"scale": longer / width, "x": (left + right) / width - 1, "y": (top + bottom) / height - 1}
+
+    def _begin(self, index: int) -> None:
+        """Take up a picture as its files have it."""
+        photo = self.photos[index]
+        if photo.error is not None:
+            return
+        try:
+            rows = self.table.find(photo.name)
+            if len(rows) > 1:
+                places = f"{len(rows)} rows in {self.table.path}"
+                raise ValueError(f"{photo.name} has {places}: only a picture of one object can be annotated here.")
+            draft = self.storage.draft(photo)
+            if draft is None:
+                self._import(index, rows[0] if rows else None)
+            else:
+                self.drafts[index] = draft
+                self._reconcile(index, rows[0] if rows else None)
+        except ValueError as error:
+            self.photos[index] = photo._replace(error=str(error))
+            log.warning("%s", error)
+
+    def _import(self, index: int, row: Row | None) -> None:
+        """Begin the draft of a picture with the mask and the pose that it has already."""
+        photo = self.photos[index]
+        step = Step(pose=self.table.pose(row, photo.original) if row else None)
+        stem = pathlib.PurePosixPath(photo.name).with_suffix("")
+        if row and row.get("mask"):
+            step = step._replace(mask=FILE + row["mask"])
+        elif has_alpha(self.root, photo):
+            step = step._replace(mask=ALPHA)
+        elif self.storage.mask_note(f"masks/{stem}.png") is not None:
+            step = step._replace(mask=f"{FILE}masks/{stem}.png")
+        self.drafts[index] = Draft((self._with_bounds(index, step),), split=row.get("split") if row else None)
+        if step != Step():
+            self._save(index, self.drafts[index], export=row is None)
+
+    def _reconcile(self, index: int, row: Row | None) -> None:
+        """Bring table and mask up to date after a kill, and take up what another program has changed in them."""
+        draft = self.drafts[index]
+        near = [draft.steps[i] for i in (draft.position - 1, draft.position + 1) if 0 <= i < len(draft.steps)]
+        note = self.storage.mask_note(draft.mask_path) if draft.mask_path else None
+        if note is not None and note not in {step.mask for step in draft.steps}:
+            mask = read_mask(self.root, self.photos[index], draft.mask_path)
+            draft = draft.then(self._with_layers(index, draft.step, Layers(mask, np.zeros_like(mask))))
+        if row is not None and not any(self._same(index, row, step) for step in (draft.step, *near)):
+            step = draft.step._replace(pose=self.table.pose(row, self.photos[index].original))
+            if (row.get("mask") or None) not in (draft.mask_path, self._mask_cell(draft, step)):
+                step = self._with_bounds(index, step._replace(mask=FILE + row["mask"]))
+            draft = draft.then(step)
+        self._save(index, draft, export=row is None or draft.state == "done")
+
+    def _same(self, index: int, row: Row, step: Step) -> bool:
+        """Whether a row says what a step says."""
+        draft = self.drafts[index]
+        if step.pose is None or step.mask is None:
+            return False
+        pose = self.table.pose(row, self.photos[index].original)
+        close = all(
+            (a is None) == (b is None) and abs((a or 0) - (b or 0)) < 1e-3 for a, b in zip(pose, step.pose, strict=True)
+        )
+        return close and row.get("mask", "") == self._mask_cell(draft, step)
+
+    def _save(self, index: int, draft: Draft, export: bool = True) -> None:
+        """Write a draft, its mask and its row of the table, in that order."""
+        photo = self.photos[index]
+        name = draft.step.mask
+        drawn = name is not None and name != ALPHA and not name.startswith(FILE)
+        if drawn and draft.mask_path is None:
+            draft = draft._replace(mask_path=self.storage.new_mask_path(photo, self.names))
+        with self._table_lock:
+            if draft.state == "done" and draft.split is None:
+                self.table.refresh()
+                draft = draft._replace(split=self.table.next_split())
+            if draft != self.drafts[index] or draft.saved is None:
+                draft = draft._replace(saved=datetime.datetime.now().isoformat(timespec="seconds"))
+                self.storage.save(photo, draft)
+                self.drafts[index] = draft
+            if drawn:
+                assert draft.mask_path is not None  # set above
+                assert name is not None
+                if self.storage.mask_note(draft.mask_path) != name:
+                    self.storage.write_mask(photo, draft.mask_path, name, self.layers(index))
+            if export:
+                self.table.put(photo.name, self._row(index, draft))
+
+    def _row(self, index: int, draft: Draft) -> Row | None:
+        """The picture's row of the table; None if it is not complete."""
+        photo, step = self.photos[index], draft.step
+        if draft.state != "done" or step.pose is None:
+            return None
+        rows = self.table.find(photo.name)
+        pose = step.pose
+        kept = rows[0] if rows else {}
+        if kept.get("shape") and pose.scale is None:  # a true shape needs the unit that it is measured in
+            pose = pose._replace(scale=self.frame(index, step)["scale"])
+        cells = {"image": photo.name, "mask": self._mask_cell(draft, step), "split": draft.split or ""}
+        return {**kept, **cells, "image": kept.get("image", photo.name), **self.table.cells(pose, photo.original)}
+
+    def _mask_cell(self, draft: Draft, step: Step) -> str:
+        if step.mask is None or step.mask == ALPHA:
+            return ""
+        return step.mask.removeprefix(FILE) if step.mask.startswith(FILE) else draft.mask_path or ""
+
+    def _with_layers(self, index: int, step: Step, layers: Layers) -> Step:
+        """A step with layers that were drawn, which are written."""
+        box = object_box(layers.mask / np.float32(255))
+        if box is None:
+            return step._replace(mask=None, bounds=None, box=None)
+        digest = self.storage.keep_layers(self.photos[index], layers)
+        self._remember(self._layers, (index, digest), layers)
+        return step._replace(mask=digest, bounds=tuple(box))
+
+    def _with_bounds(self, index: int, step: Step) -> Step:
+        """A step with the box of the mask that it names, or without a mask if nothing is inside."""
+        if step.mask is None:
+            return step
+        photo = self.photos[index]
+        mask = read_mask(self.root, photo, None if step.mask == ALPHA else step.mask.removeprefix(FILE))
+        box = object_box(mask / np.float32(255))
+        return step._replace(mask=step.mask if box else None, bounds=tuple(box) if box else None)
+
+    def _previous_pose(self, index: int) -> dict[str, Any] | None:
+        """The pose of the nearest earlier picture that has one, or else of the next."""
+        order = [*range(index - 1, -1, -1), *range(index + 1, len(self.drafts))]
+        poses = (self.drafts[i].step.pose for i in order)
+        found = next((pose for pose in poses if pose is not None), None)
+        return found and Pose(*found[:3])._asdict()
+
+    def _remember(self, cache: collections.OrderedDict, key: Any, value: Any) -> None:
+        with self._cache_lock:
+            cache[key] = value
+            cache.move_to_end(key)
+            while len(cache) > IMAGES:
+                cache.popitem(last=False)
