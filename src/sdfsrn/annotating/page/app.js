@@ -3,7 +3,7 @@
 import { Drawing } from "./drawing.js";
 import { Shape } from "./figure.js";
 import { Mask } from "./mask.js";
-import { placed } from "./pose.js";
+import { boxSide, placed } from "./pose.js";
 import { Posing } from "./posing.js";
 import { Stage } from "./stage.js";
 
@@ -18,7 +18,7 @@ export class App {
     Object.assign(this, { server, outbox, pictures, shown, say });
     Object.assign(this, {
       all: [], current: null, draft: null, mask: null, bitmap: null, shape: null, iou: null, step: "mask",
-      isHidden: false, canCut: false, hasModel: false, isZoomed: false, eta: null, answers: 0, active: 0, lastInput: 0,
+      boxSide: 1, isHidden: false, canCut: false, hasModel: false, isZoomed: false, eta: null, answers: 0, active: 0, lastInput: 0,
       maskShown: undefined, early: [],
     });
     this.drawing = new Drawing(this);
@@ -77,6 +77,7 @@ export class App {
       if (!isOpen()) return;
       this.bitmap = bitmap;
       this.stage.refresh("picture");
+      this.shown("tools");
     });
     try {
       const { answers } = this;
@@ -118,6 +119,7 @@ export class App {
 
   async _take(draft) {
     const isFirst = !this.draft;
+    if (isFirst) this.boxSide = boxSide(draft);
     this.draft = draft;
     Object.assign(this.current, summaryOf(draft));
     this.posing.show();

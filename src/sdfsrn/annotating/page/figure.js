@@ -5,6 +5,7 @@ import { AXES, FRONT_EDGES, FRONT_FACE, SIDES, project, rotation } from "./proje
 
 const ORANGE = "#ff9a1f", PALE = "#f2f4f5", HALO = "rgba(8, 10, 12, 0.6)", CYAN = "#4ddcff";
 const COLORS = { x: "#ff6b62", y: "#57e077", z: "#7da2ff" };
+const AXIS = 0.62, NOSE = 0.64;  // ends of the axes and of the front's arrow, in sides of the box
 const COMPARED = 192;  // pixels, of the window that silhouettes are compared in
 const ring = canvasOf(1, 1).getContext("2d");
 
@@ -35,16 +36,32 @@ function letters(context, text, [x, y], color, size) {
   context.fillText(text, x, y);
 }
 
-/** Draws axes and their letters. `toStage` takes world points to points of the canvas. */
-export function drawAxes(context, toStage) {
+/** Draws the axes of a box of `side`, and their letters. `toStage` takes world points to points of the canvas. */
+export function drawAxes(context, toStage, side) {
   const [origin] = toStage([[0, 0, 0]]);
-  const ends = Object.entries(AXES).map(([name, tip]) => [name, ...toStage([tip, tip.map((value) => 1.13 * value)])]);
+  const ends = Object.entries(AXES).map(([name, axis]) => (
+    [name, ...toStage([AXIS, 1.13 * AXIS].map((length) => axis.map((value) => length * side * value)))]
+  ));
   for (const [name, tip] of ends.sort((one, two) => two[1][2] - one[1][2])) line(context, [origin, tip], COLORS[name], 1.75);
   for (const [name, , end] of ends) letters(context, name, end, COLORS[name], 14);
 }
 
-/** Draws the unit box. Dashed while nobody has confirmed the pose. */
-export function drawBox(context, pose, toStage, { isProposal = false, isSmall = false } = {}) {
+/** Draws an arrow out of the front's middle: seen from the side, the front is only a line. */
+function drawNose(context, toStage, isSmall) {
+  const [foot, tip] = toStage([[0, 0, -0.5], [0, 0, -NOSE]]);
+  const [dx, dy] = [tip[0] - foot[0], tip[1] - foot[1]];
+  const length = Math.hypot(dx, dy);
+  if (length < 3) return tip;  // it points at the viewer, or away
+  const head = Math.min(length, isSmall ? 6 : 12) / length;
+  const barb = (side) => [tip[0] - head * (dx - 0.6 * side * dy), tip[1] - head * (dy + 0.6 * side * dx)];
+  line(context, [foot, tip], ORANGE, isSmall ? 2 : 3);
+  line(context, [barb(1), tip, barb(-1)], ORANGE, isSmall ? 2 : 3);
+  return [tip[0] + 24 * dx / length, tip[1] + 14 * dy / length];
+}
+
+/** Draws a box of `side` world units. Dashed while nobody has confirmed the pose. */
+export function drawBox(context, pose, side, worldToStage, { isProposal = false, isSmall = false } = {}) {
+  const toStage = (points) => worldToStage(points.map((point) => point.map((value) => side * value)));
   const isFacing = rotation(pose)[2][2] > 1e-9;  // the front is on the camera's side
   const thin = isSmall ? 1 : 1.5;
   const dashes = isProposal ? [7, 5] : [];
@@ -61,10 +78,11 @@ export function drawBox(context, pose, toStage, { isProposal = false, isSmall = 
   }
   context.globalAlpha = isFacing ? 1 : 0.7;
   for (const edge of FRONT_EDGES) line(context, toStage(edge), ORANGE, isSmall ? 2 : 3, dashes);
+  const label = drawNose(context, toStage, isSmall);
   context.globalAlpha = 1;
   if (isSmall) return;
-  drawAxes(context, toStage);
-  letters(context, isFacing ? "front" : "front (far side)", toStage([[0, -0.5, -0.5]])[0], ORANGE, 13);
+  drawAxes(context, worldToStage, side);
+  letters(context, "front", label, ORANGE, 13);
 }
 
 function fillTriangles(context, points, faces) {
@@ -90,7 +108,7 @@ export class Shape {
   }
 
   /** Draws the silhouette's outline on a canvas of `ratio` device pixels per unit. */
-  drawOutline(context, toStage, ratio) {
+  drawOutline(context, toStage, side, ratio) {
     const { width, height } = context.canvas;
     if (this.area.width !== width || this.area.height !== height) Object.assign(this.area, { width, height });
     const area = this.area.getContext("2d");
@@ -100,7 +118,7 @@ export class Shape {
     area.setTransform(ratio, 0, 0, ratio, 0, 0);
     fillTriangles(area, toStage(this.vertices), this.faces);
     drawRing(context, this.area, 1.75 * ratio, 0.1);
-    drawAxes(context, toStage);
+    drawAxes(context, toStage, side);
   }
 
   /** Intersection over union of the shape's silhouette and the mask, in a window of three units of `frame`. */

@@ -3,6 +3,9 @@
 
 export const PLAIN = { azimuth: 0, elevation: 10, theta: 0, scale: null, x: null, y: null };
 
+const ROUND = 1.6;  // world units: side of the box round an object whose mask's window is 2 units wide
+const UNIT = 1.35;  // of the window's half side: objects in a window that is this much smaller fill the unit box
+
 const modulo = (value, period) => ((value % period) + period) % period;
 const tidy = (value) => Math.round(value * 1e6) / 1e6;
 
@@ -25,6 +28,12 @@ export function turned(pose, { azimuth = 0, elevation = 0, theta = 0 }) {
 /** `pose` with `scale`, `x`, `y` of `frame` where it has none of its own: what is drawn. */
 export function placed(pose, frame) {
   return { ...pose, scale: pose.scale ?? frame.scale, x: pose.x ?? frame.x, y: pose.y ?? frame.y };
+}
+
+/** Side, in world units, of the box that is drawn. Where the unit follows from the mask (half the side of the window around
+ * it), a larger box fits round the object; where a table gives a unit that objects fill, it is the unit box. */
+export function boxSide({ pose, frame }) {
+  return pose && pose.scale > UNIT * frame.scale ? 1 : ROUND;
 }
 
 export function scaled(pose, frame, factor) {

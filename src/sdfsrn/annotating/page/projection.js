@@ -11,7 +11,7 @@ const isFront = ([one, two]) => one[2] === -0.5 && two[2] === -0.5;
 export const SIDES = EDGES.filter((edge) => !isFront(edge));
 export const FRONT_EDGES = EDGES.filter(isFront);
 export const FRONT_FACE = [[-0.5, -0.5, -0.5], [0.5, -0.5, -0.5], [0.5, 0.5, -0.5], [-0.5, 0.5, -0.5]];
-export const AXES = { x: [0.7, 0, 0], y: [0, 0.7, 0], z: [0, 0, 0.7] };
+export const AXES = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] };
 
 /** Rows of Rz(-theta) Rx(elevation + 90) Rz(azimuth) C, with C (x, y, z) = (-x, z, y): from the world to the camera's axes
  * (x right, y down, z forward). Angles in degrees, nmr convention. */

@@ -2,7 +2,7 @@
 
 import { element, write } from "./dom.js";
 import { drawBox } from "./figure.js";
-import { normalized, placed, sector } from "./pose.js";
+import { boxSide, normalized, placed, sector } from "./pose.js";
 import { project } from "./projection.js";
 
 const SIDE = 148;  // CSS pixels of a cell
@@ -22,7 +22,7 @@ function paint(canvas, image, draft, pose) {
   Object.assign(canvas, { width: SIDE * ratio, height: SIDE * ratio });
   const context = canvas.getContext("2d");
   const whole = placed(pose, draft.frame);
-  const side = Math.min(MARGIN * Math.max(draft.frame.scale, whole.scale) * draft.width, 1.2 * Math.max(draft.width, draft.height));
+  const side = Math.min(MARGIN * draft.frame.scale * draft.width, 1.2 * Math.max(draft.width, draft.height));
   const zoom = SIDE / side;
   const left = SIDE / 2 - zoom * (draft.frame.x + 1) * draft.width / 2;
   const top = SIDE / 2 - zoom * (draft.frame.y + 1) * draft.height / 2;
@@ -30,7 +30,7 @@ function paint(canvas, image, draft, pose) {
   context.imageSmoothingQuality = "high";
   context.drawImage(image, left, top, zoom * draft.width, zoom * draft.height);
   const toCell = (points) => project(whole, draft, points).map(([x, y, z]) => [left + zoom * x, top + zoom * y, z]);
-  drawBox(context, whole, toCell, { isSmall: true });
+  drawBox(context, whole, boxSide(draft), toCell, { isSmall: true });
 }
 
 export class Review {

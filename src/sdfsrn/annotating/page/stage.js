@@ -86,11 +86,11 @@ export class Stage {
   }
 
   _pose(context) {
-    const { posing, draft, current, shape } = this.app;
+    const { posing, draft, current, shape, boxSide: side } = this.app;
     const pose = placed(posing.pose, draft.frame);
     const toStage = (points) => project(pose, current, points).map(([x, y, depth]) => [...this.view.toStage(x, y), depth]);
-    if (shape) shape.drawOutline(context, toStage, this.ratio);
-    else drawBox(context, pose, toStage, { isProposal: !posing.isConfirmed });
+    if (shape) shape.drawOutline(context, toStage, side, this.ratio);
+    else drawBox(context, pose, side, toStage, { isProposal: !posing.isConfirmed });
   }
 
   _drawing(context) {

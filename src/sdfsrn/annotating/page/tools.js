@@ -50,7 +50,7 @@ export function showPose(app, isTyping) {
   const { scale, x } = posing.pose;
   const isOwn = scale !== null || x !== null;
   write(byId("placement"), isOwn ? "Size and place set by hand" : "Size and place follow the mask");
-  write(byId("proposed"), posing.isConfirmed ? "" : "Proposed: Enter takes it, any turn changes it");
+  write(byId("proposed"), posing.isConfirmed ? "" : "Proposed: Enter takes it");
   byId("iou").hidden = !shape;
   write(byId("iou"), iou === null ? "" : `Shape and mask: IoU ${iou.toFixed(2)}`);
   byId("stage").setAttribute("aria-label", `${current.name}, ${stateWords(current)}; ${posing.words}`);
