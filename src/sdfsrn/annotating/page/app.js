@@ -86,7 +86,7 @@ export class App {
       await image;
     } catch (error) {
       if (!isOpen()) return;
-      if (!error.final) setTimeout(() => isOpen() && this._load(picture), AGAIN);
+      if (!error.isFinal) setTimeout(() => isOpen() && this._load(picture), AGAIN);
       this.say(`${picture.name}: ${error.message}`);
       return;
     }

@@ -29,7 +29,9 @@ async function folderState(server) {
     try {
       return await server.json("/api/state");
     } catch (error) {
-      write(byId("curtain-words"), `${error.message}, trying again`);
+      const isStranger = error.isStranger;
+      write(byId("curtain-words"), isStranger ? "Open the address that the command printed." : `${error.message}, trying again`);
+      if (isStranger) await new Promise(() => {});
       await new Promise((resolve) => setTimeout(resolve, AGAIN));
     }
   }
@@ -110,6 +112,13 @@ class Page {
     this.outbox.restore(state.pictures);
   }
 
+  /** Covers everything: nothing more can be done here. */
+  close(words) {
+    byId("page").inert = true;
+    write(byId("curtain-words"), words);
+    byId("curtain").hidden = false;
+  }
+
   show(part) {
     const { app } = this;
     if (part === "help") return showHelp(byId("help"), byId("help-keys"), app);
@@ -169,7 +178,9 @@ async function begin() {
   await navigator.locks?.request(`sdfsrn-annotate ${state.root}`, async () => {
     const page = new Page(server, await Journal.open(state.root));
     page.start(await folderState(server));
-    await new Promise(() => {});  // keeps the lock while the page is open
+    window.annotation = page.app;  // for the console
+    const words = await new Promise((resolve) => { server.lost = resolve; });  // the lock is kept as long
+    page.close(words);
   });
 }
 

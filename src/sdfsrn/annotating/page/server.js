@@ -4,7 +4,8 @@ const PAUSES = [300, 700, 1500, 3000];  // milliseconds between tries
 const RERUN = 150;  // milliseconds after a stroke before the colours are cut again
 const PATIENCE = 60000, SLOW = 4000;  // milliseconds until a call is given up, and until an edit counts as slow
 const SILENT = "the server does not answer";
-const STRANGER = "the server was started anew with another address: open the one that it prints";
+const STRANGER = "The server was started again and has another address: open the one that it prints. What it has not saved "
+  + "yet is kept in this browser, and sent from there.";
 
 /** An answer that says no; `status` is 0 where there was no answer. */
 export class Refusal extends Error {
@@ -12,14 +13,19 @@ export class Refusal extends Error {
     super(message);
     this.status = status;
   }
-  get final() {
-    return this.status >= 400 && this.status < 500 && ![401, 403, 408, 429].includes(this.status);
+  /** The token is no longer valid: nothing more can be said to this server. */
+  get isStranger() {
+    return this.status === 401 || this.status === 403;
+  }
+  get isFinal() {
+    return this.status >= 400 && this.status < 500 && !this.isStranger && ![408, 429].includes(this.status);
   }
 }
 
 export class Server {
+  /** `lost(words)`, if set, is called when the token is no longer valid. */
   constructor(token) {
-    this.token = token;
+    Object.assign(this, { token, lost: null });
   }
 
   async call(path, body) {
@@ -30,8 +36,9 @@ export class Server {
     if (!response) throw new Refusal(SILENT, 0);
     if (response.ok) return response;
     const { error } = await response.json().catch(() => ({}));
-    const isStranger = response.status === 401 || response.status === 403;
-    throw new Refusal(isStranger ? STRANGER : error ?? `the server answered ${response.status}`, response.status);
+    const refusal = new Refusal(error ?? `the server answered ${response.status}`, response.status);
+    if (refusal.isStranger) this.lost?.(STRANGER);
+    throw refusal;
   }
 
   async json(path, body) {
@@ -115,21 +122,22 @@ export class Outbox {
     this.isRunning = true;
     for (let tries = 0; this.items.length > 0;) {
       const [item] = this.items;
+      const [draft, error] = await this._send(item).then((answer) => [answer, null], (reason) => [null, reason]);
+      if (error?.isStranger) return;  // the edits stay in the journal
+      if (error && !error.isFinal) {
+        this.status({ waiting: this.items.length, trouble: error.message });
+        await new Promise((resolve) => setTimeout(resolve, PAUSES[Math.min(tries, PAUSES.length - 1)]));
+        tries += 1;
+        continue;
+      }
+      tries = 0;
+      this.items.shift();
+      this.journal.forget(item);
       try {
-        const draft = await this._send(item);
-        this._done(item);
-        this.answered(item, draft);
-        tries = 0;
-      } catch (error) {
-        if (!(error instanceof Refusal)) throw error;
-        if (error.final) {
-          this._done(item);
-          this.refused(item, error);
-        } else {
-          this.status({ waiting: this.items.length, trouble: error.message });
-          await new Promise((resolve) => setTimeout(resolve, PAUSES[Math.min(tries, PAUSES.length - 1)]));
-          tries += 1;
-        }
+        if (error) this.refused(item, error);
+        else this.answered(item, draft);
+      } catch (fault) {
+        reportError(fault);  // edits go on to be saved whatever happens on the screen
       }
     }
     this.isRunning = false;
@@ -147,10 +155,5 @@ export class Outbox {
     const edit = isFollowed ? { ...item.edit, grabcut: false } : item.edit;
     const slow = setTimeout(() => this.status({ waiting: this.items.length, trouble: SILENT }), SLOW);
     return this.server.json(`/api/pictures/${item.id}/edits`, edit).finally(() => clearTimeout(slow));
-  }
-
-  _done(item) {
-    this.items.shift();
-    this.journal.forget(item);
   }
 }
