@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 import webbrowser
 
 from omegaconf import DictConfig
 
+from sdfsrn.annotating.grabcut import grabcut_installed
 from sdfsrn.annotating.server import Server
 from sdfsrn.annotating.session import Session
-from sdfsrn.annotating.silhouettes import grabcut_installed
 from sdfsrn.cli.command import command
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def serve(session: Session, port: int, browse: bool) -> None:
         with Server(session, port) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             log.info("The page is at %s (stop it with Ctrl-C)", server.address)
-            if browse:
+            if browse and _has_screen():
                 webbrowser.open(server.address)
             stop.wait()
             server.shutdown()
@@ -46,6 +48,11 @@ def serve(session: Session, port: int, browse: bool) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would get a window, rather than this terminal."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 main = command("annotate")(annotate)

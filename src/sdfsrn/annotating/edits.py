@@ -10,6 +10,7 @@ import numpy as np
 
 from sdfsrn.annotating import silhouettes
 from sdfsrn.annotating.drafts import FLAGS, Pose, Step
+from sdfsrn.annotating.grabcut import cut, grabcut_installed
 from sdfsrn.annotating.silhouettes import Layers
 
 LONGEST = 600.0  # seconds of activity that one edit may report
@@ -79,12 +80,14 @@ def change(
         flags = {*step.flags, edit.name} if edit.value else {*step.flags} - {edit.name}
         return None, step._replace(flags=tuple(sorted(flags)))
     if edit.do == "clear":
-        return silhouettes.empty_layers(size), step
+        return silhouettes.empty_layers(size), step._replace(box=None)
     if edit.do == "box":
         box = (*edit.points[0], *edit.points[1])
-        return silhouettes.rectangle(size, box), step._replace(box=box)
+        guess = silhouettes.rectangle(size, box)
+        found = cut(image(), guess, box) if grabcut_installed() else guess
+        return found if found.mask.any() else guess, step._replace(box=box)
     drawn = _draw(edit, layers())
-    return drawn, step
+    return cut(image(), drawn, step.box) if edit.grabcut and grabcut_installed() else drawn, step
 
 
 def _draw(edit: Edit, layers: Layers) -> Layers:

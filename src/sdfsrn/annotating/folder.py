@@ -151,6 +151,9 @@ def lock_folder(root: pathlib.Path) -> IO[bytes]:
 
 
 def _photo(root: pathlib.Path, name: str) -> Photo:
+    shown = name.encode(errors="replace").decode()
+    if shown != name or not name.isprintable() or name != name.strip():
+        return Photo(shown, (1, 1), (1, 1), f"Expected a name that fits into a table, got {shown!r}: rename it.")
     try:
         with Image.open(root / name) as image:
             width, height = image.size

@@ -29,7 +29,6 @@ RULES = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-KEEP, FRESH = "private, max-age=86400", "no-store"
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Answer(NamedTuple):
     content: bytes
     kind: str = "application/json"
     status: int = HTTPStatus.OK
-    cache: str = FRESH
+    tag: str | None = None  # of content that a browser may keep, as long as the server says that it is the same
 
 
 class Refusal(Exception):
@@ -121,7 +120,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             log.exception("A request failed: %s", self.path.partition("?")[0])
             reply = _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"The server failed: {type(error).__name__}.")
         self.send_response(reply.status)
-        headers = {"Content-Type": reply.kind, "Content-Length": str(len(reply.content)), "Cache-Control": reply.cache, **RULES}
+        headers = {"Content-Type": reply.kind, "Content-Length": str(len(reply.content)), **RULES}
+        headers["Cache-Control"] = "no-store" if reply.tag is None else "private, no-cache"
+        if reply.tag is not None:
+            headers["ETag"] = reply.tag
         if known:
             headers["Set-Cookie"] = f"{self.server.cookie}={self.server.token}; Path=/; HttpOnly; SameSite=Strict"
         for name, value in headers.items():
@@ -164,12 +166,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         index, what = self._picture(url.path)
         if what is None:
             return _json(session.draft(index))
-        if what == "image":
-            return Answer(jpeg_bytes(session.image(index)), "image/jpeg", cache=KEEP)
-        if what == "thumbnail":
-            return Answer(thumbnail(session.root, session.photos[index]), "image/jpeg", cache=KEEP)
-        if what == "mask":
-            return Answer(png_bytes(session.layers(index).mask), "image/png", cache=FRESH)
+        makers: dict[str, tuple[str, Callable[[], bytes]]] = {
+            "image": ("image/jpeg", lambda: jpeg_bytes(session.image(index))),
+            "thumbnail": ("image/jpeg", lambda: thumbnail(session.root, session.photos[index])),
+            "mask": ("image/png", lambda: png_bytes(session.layers(index).mask)),
+        }
+        if what in makers:
+            kind, make = makers[what]
+            tag = f'"{session.version(index, what)}"'
+            known = self.headers.get("If-None-Match") == tag
+            return Answer(b"" if known else make(), kind, HTTPStatus.NOT_MODIFIED if known else HTTPStatus.OK, tag)
         raise Refusal(HTTPStatus.NOT_FOUND, f"There is no {what} of this picture.")
 
     def _post(self, url: urllib.parse.SplitResult) -> Answer:

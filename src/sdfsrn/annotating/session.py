@@ -16,10 +16,12 @@ import numpy as np
 from sdfsrn.annotating.drafts import Draft, Pose, Step
 from sdfsrn.annotating.edits import change, read_edit
 from sdfsrn.annotating.folder import has_alpha, list_photos, lock_folder, read_mask, read_shown
-from sdfsrn.annotating.silhouettes import Layers, empty_layers, grabcut_installed
+from sdfsrn.annotating.grabcut import grabcut_installed
+from sdfsrn.annotating.silhouettes import Layers, empty_layers
 from sdfsrn.annotating.storage import Storage
 from sdfsrn.annotating.table import CameraTable, Row
 from sdfsrn.data.cropping import object_box
+from sdfsrn.runtime.files import cache_key
 
 SECTORS = 8  # of the wheel of azimuths, the first around 0
 IMAGES = 4  # decoded pictures that are kept
@@ -169,6 +171,16 @@ class Session:
         self._remember(self._layers, (index, name), layers)
         return layers
 
+    def version(self, index: int, what: str) -> str:
+        """A key that changes when a picture's `image`, `thumbnail` or `mask` does."""
+        photo, step = self.photos[index], self.drafts[index].step
+        try:
+            found = (self.root / photo.name).stat()
+        except OSError as error:
+            raise ValueError(f"Could not read a picture from {photo.name}: {error.strerror}.") from error
+        mask = step.mask if what == "mask" else None
+        return cache_key([str(self.root.resolve()), photo.name, what, mask, found.st_mtime_ns, found.st_size])
+
     def image(self, index: int) -> np.ndarray:
         """The colours of a picture as shown, (h, w, 3) uint8.
 
@@ -295,7 +307,7 @@ class Session:
         """A step with layers that were drawn, which are written."""
         box = object_box(layers.mask / np.float32(255))
         if box is None:
-            return step._replace(mask=None, bounds=None, box=None)
+            return step._replace(mask=None, bounds=None)
         digest = self.storage.keep_layers(self.photos[index], layers)
         self._remember(self._layers, (index, digest), layers)
         return step._replace(mask=digest, bounds=tuple(box))

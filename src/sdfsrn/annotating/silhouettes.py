@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,9 +11,6 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 BACKGROUND, OBJECT = 1, 2  # seeds: pixels that a person has decided; 0 elsewhere
-CUT_SIZE = 384  # pixels of the longer side, at most, that GrabCut works on
-CUT_MARGIN = 0.15  # around the box, in its longer sides: what GrabCut learns the background from
-ITERATIONS = 3
 
 Corners = tuple[float, float, float, float]  # left, top, right, bottom, in pixels from the outer corner of the first
 
@@ -88,8 +84,3 @@ def whole_pixels(box: Corners, size: tuple[int, int]) -> tuple[int, int, int, in
     left, top = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
     right, bottom = min(int(np.ceil(box[2])), width), min(int(np.ceil(box[3])), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def grabcut_installed() -> bool:
-    """Whether OpenCV is there: `pip install 'sdfsrn[annotate]'`."""
-    return importlib.util.find_spec("cv2") is not None

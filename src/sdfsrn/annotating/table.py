@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from sdfsrn.annotating.drafts import Pose
@@ -61,7 +62,7 @@ class CameraTable:
 
     def find(self, image: str) -> list[Row]:
         """The rows of a picture."""
-        return [row for row in self.rows if str(pathlib.PurePosixPath(row["image"])) == image]
+        return [row for row in self.rows if _plain(row["image"]) == _plain(image)]
 
     def put(self, image: str, row: Row | None) -> None:
         """Put a picture's only row, or None, in the place of what it has, and write the table if that changes it."""
@@ -122,3 +123,8 @@ class CameraTable:
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_size
+
+
+def _plain(path: str) -> str:
+    """A path as it is compared: without `./`, and letters with accents as one character each."""
+    return unicodedata.normalize("NFC", str(pathlib.PurePosixPath(path)))
