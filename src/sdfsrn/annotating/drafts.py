@@ -40,6 +40,7 @@ class Draft(NamedTuple):
     split: str | None = None  # drawn with the first complete annotation
     mask_path: str | None = None  # below the root, where masks that were drawn are written
     saved: str | None = None  # local time, ISO 8601
+    others: Mapping[str, str] = {}  # cells of the picture's row that the page does not write
 
     @property
     def step(self) -> Step:
@@ -85,8 +86,10 @@ def from_json(text: str, size: tuple[int, int]) -> Draft:
             made = " x ".join(map(str, content["size"]))
             raise ValueError(f"it was made of a picture of {made} pixels, this one has {size[0]} x {size[1]}")
         fields = {name: content[name] for name in Draft._fields}
-        return Draft(**fields | {"steps": tuple(_step(step) for step in content["steps"])})
-    except (KeyError, TypeError) as error:
+        draft = Draft(**fields | {"steps": tuple(_step(step) for step in content["steps"])})
+        draft.steps[draft.position]
+        return draft
+    except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"it is no draft ({type(error).__name__}: {error})") from error
 
 

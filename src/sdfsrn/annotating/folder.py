@@ -32,10 +32,8 @@ class Photo(NamedTuple):
     error: str | None = None  # why it cannot be annotated
 
 
-def list_photos(root: pathlib.Path, leave_out: set[str]) -> list[Photo]:
-    """All pictures below `root` by name, also broken ones; hidden folders, `masks/` and links to the outside are left out.
-
-    `leave_out` names further files: the masks of a table.
+def picture_names(root: pathlib.Path) -> list[str]:
+    """Paths of all pictures below `root`, in order, but of hidden folders, of `masks/`, and links to the outside.
 
     Raises:
         ValueError: no folder, or no picture in it.
@@ -47,13 +45,28 @@ def list_photos(root: pathlib.Path, leave_out: set[str]) -> list[Photo]:
         below = pathlib.Path(folder).relative_to(root)
         folders[:] = [name for name in folders if not name.startswith(".") and (below / name).as_posix() != MASKS]
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
-    names = [name for name in sorted(names) if pathlib.Path(name).suffix.lower() in PICTURE_SUFFIXES and name not in leave_out]
+    names = [name for name in sorted(names) if pathlib.Path(name).suffix.lower() in PICTURE_SUFFIXES]
     inside = [name for name in names if is_inside(root, root / name)]
     if len(inside) < len(names):
         log.warning("Left out %d pictures that are links to the outside of %s.", len(names) - len(inside), root)
     if not inside:
         raise ValueError(f"Expected pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {root}, found none.")
-    return [_photo(root, name) for name in inside]
+    return inside
+
+
+def open_photo(root: pathlib.Path, name: str) -> Photo:
+    """What the head of a picture's file says; a broken one has an `error`."""
+    shown = name.encode(errors="replace").decode()
+    if shown != name or not name.isprintable() or name != name.strip():
+        return Photo(shown, (1, 1), (1, 1), f"Expected a name that fits into a table, got {shown!r}: rename it.")
+    try:
+        with Image.open(root / name) as image:
+            width, height = image.size
+            if image.getexif().get(ORIENTATION) in TURNED:
+                width, height = height, width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {error}.")
+    return Photo(name, (width, height), shown_size(width, height))
 
 
 def is_inside(root: pathlib.Path, path: pathlib.Path) -> bool:
@@ -148,20 +161,6 @@ def lock_folder(root: pathlib.Path) -> IO[bytes]:
     except OSError as error:
         raise ValueError(f"Could not write to {root}: {error.strerror}.") from error
     return file
-
-
-def _photo(root: pathlib.Path, name: str) -> Photo:
-    shown = name.encode(errors="replace").decode()
-    if shown != name or not name.isprintable() or name != name.strip():
-        return Photo(shown, (1, 1), (1, 1), f"Expected a name that fits into a table, got {shown!r}: rename it.")
-    try:
-        with Image.open(root / name) as image:
-            width, height = image.size
-            if image.getexif().get(ORIENTATION) in TURNED:
-                width, height = height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {error}.")
-    return Photo(name, (width, height), shown_size(width, height))
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -126,6 +126,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers["ETag"] = reply.tag
         if known:
             headers["Set-Cookie"] = f"{self.server.cookie}={self.server.token}; Path=/; HttpOnly; SameSite=Strict"
+        if self.close_connection:
+            headers["Connection"] = "close"
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

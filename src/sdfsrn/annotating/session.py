@@ -15,11 +15,11 @@ import numpy as np
 
 from sdfsrn.annotating.drafts import Draft, Pose, Step
 from sdfsrn.annotating.edits import change, read_edit
-from sdfsrn.annotating.folder import has_alpha, list_photos, lock_folder, read_mask, read_shown
+from sdfsrn.annotating.folder import has_alpha, lock_folder, open_photo, picture_names, read_mask, read_shown
 from sdfsrn.annotating.grabcut import grabcut_installed
 from sdfsrn.annotating.silhouettes import Layers, empty_layers
 from sdfsrn.annotating.storage import Storage
-from sdfsrn.annotating.table import CameraTable, Row
+from sdfsrn.annotating.table import COLUMNS, CameraTable, Row
 from sdfsrn.data.cropping import object_box
 from sdfsrn.runtime.files import cache_key
 
@@ -45,14 +45,13 @@ class Session:
     def __init__(self, root: str | pathlib.Path, crop: float | None = 1.2, convention: str | None = None) -> None:
         self.root = pathlib.Path(root)
         self.crop = crop
-        if not self.root.is_dir():
-            list_photos(self.root, set())  # which says so
+        names = picture_names(self.root)
         self._lock = lock_folder(self.root)
         self.storage = Storage(self.root)
         self.storage.clean()
         self.table = CameraTable(self.root, convention)
-        masks = {str(pathlib.PurePosixPath(row["mask"])) for row in self.table.rows if row.get("mask")}
-        self.photos = list_photos(self.root, masks)
+        masks = self.table.paths("mask") - self.table.paths("image")
+        self.photos = [open_photo(self.root, name) for name in names if name not in masks]
         self.names = {photo.name for photo in self.photos}
         self.drafts = [Draft() for _ in self.photos]
         self.locks = [threading.Lock() for _ in self.photos]
@@ -232,7 +231,8 @@ class Session:
             step = step._replace(mask=ALPHA)
         elif self.storage.mask_note(f"masks/{stem}.png") is not None:
             step = step._replace(mask=f"{FILE}masks/{stem}.png")
-        self.drafts[index] = Draft((self._with_bounds(index, step),), split=row.get("split") if row else None)
+        split = row.get("split") if row else None
+        self.drafts[index] = Draft((self._with_bounds(index, step),), split=split, others=_others(row or {}))
         if step != Step():
             self._save(index, self.drafts[index], export=row is None)
 
@@ -273,6 +273,9 @@ class Session:
             if draft.state == "done" and draft.split is None:
                 self.table.refresh()
                 draft = draft._replace(split=self.table.next_split())
+            rows = self.table.find(photo.name)
+            if rows:
+                draft = draft._replace(others=_others(rows[0]))
             if draft != self.drafts[index] or draft.saved is None:
                 draft = draft._replace(saved=datetime.datetime.now().isoformat(timespec="seconds"))
                 self.storage.save(photo, draft)
@@ -288,15 +291,19 @@ class Session:
     def _row(self, index: int, draft: Draft) -> Row | None:
         """The picture's row of the table; None if it is not complete."""
         photo, step = self.photos[index], draft.step
-        if draft.state != "done" or step.pose is None:
+        if draft.state != "done":
             return None
         rows = self.table.find(photo.name)
-        pose = step.pose
-        kept = rows[0] if rows else {}
-        if kept.get("shape") and pose.scale is None:  # a true shape needs the unit that it is measured in
-            pose = pose._replace(scale=self.frame(index, step)["scale"])
-        cells = {"image": photo.name, "mask": self._mask_cell(draft, step), "split": draft.split or ""}
-        return {**kept, **cells, "image": kept.get("image", photo.name), **self.table.cells(pose, photo.original)}
+        kept = rows[0] if rows else {"image": photo.name, **draft.others}
+        cells = self.table.cells(self._posed(index, step, kept), photo.original)
+        return {**kept, "mask": self._mask_cell(draft, step), "split": draft.split or "", **cells}
+
+    def _posed(self, index: int, step: Step, row: Row) -> Pose:
+        """The pose of a step as it is written: with its scale beside a true shape, which is measured in the world's unit."""
+        assert step.pose is not None
+        if row.get("shape") and step.pose.scale is None:
+            return step.pose._replace(scale=self.frame(index, step)["scale"])
+        return step.pose
 
     def _mask_cell(self, draft: Draft, step: Step) -> str:
         if step.mask is None or step.mask == ALPHA:
@@ -334,3 +341,8 @@ class Session:
             cache.move_to_end(key)
             while len(cache) > IMAGES:
                 cache.popitem(last=False)
+
+
+def _others(row: Row) -> Row:
+    """The cells of a row that the page does not write."""
+    return {name: cell for name, cell in row.items() if name not in COLUMNS}

@@ -64,6 +64,10 @@ class CameraTable:
         """The rows of a picture."""
         return [row for row in self.rows if _plain(row["image"]) == _plain(image)]
 
+    def paths(self, column: str) -> set[str]:
+        """The paths in a column."""
+        return {str(pathlib.PurePosixPath(row[column])) for row in self.rows if row.get(column)}
+
     def put(self, image: str, row: Row | None) -> None:
         """Put a picture's only row, or None, in the place of what it has, and write the table if that changes it."""
         self.refresh()
