@@ -1,14 +1,22 @@
-"""An annotator for tests: photos of built-in chairs, the page in a browser, and mouse or keys that outline and turn."""
+"""An annotator for tests: photos of built-in chairs, the page in a browser, and mouse or keys that outline and turn.
+
+python annotator.py FOLDER PORT SECONDS serves a folder in processes that may be killed, whose numbers it writes.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import sys
 import threading
+import time
+from collections.abc import Callable
 
 import contourpy
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from sdfsrn.annotating.server import Server
 from sdfsrn.annotating.session import Session
@@ -119,6 +127,35 @@ def apart(polygon: np.ndarray, distance: float) -> np.ndarray:
     return turned[np.r_[True, np.linalg.norm(turned[1:] - turned[0], axis=1) > distance]]
 
 
+def serve(root: pathlib.Path, port: int, slowness: float) -> None:
+    """Serve a folder in this process for good; edits take `slowness` seconds longer."""
+    session = Session(root)
+    edit = session.edit
+
+    def slow_edit(*args):
+        time.sleep(slowness)
+        answer = edit(*args)
+        time.sleep(slowness)
+        return answer
+
+    session.edit = slow_edit
+    server = Server(session, port)
+    server.token = TOKEN
+    sys.stdout.write(f"{os.getpid()}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+def serve_again_and_again(root: pathlib.Path, port: int, slowness: float) -> None:
+    """Serve a folder in children, forked so that nothing is imported again; after each that is killed, another."""
+    while True:
+        child = os.fork()
+        if child == 0:
+            serve(root, port, slowness)
+        os.waitpid(child, 0)
+        time.sleep(0.3)
+
+
 class Annotator:
     """A person at the page."""
 
@@ -145,6 +182,18 @@ class Annotator:
         self.page.mouse.move(*self.at(*end), steps=4)
         self.page.mouse.up(button=button)
 
+    def opacity(self, *points: tuple[float, float]) -> list[int]:
+        """The overlay's opacity at pixels of the picture, 0 to 255."""
+        return self.page.evaluate(
+            """(points) => {
+                const canvas = new OffscreenCanvas(annotation.current.width, annotation.current.height);
+                const context = canvas.getContext('2d', { willReadFrequently: true });
+                context.drawImage(annotation.mask.canvas, 0, 0);
+                return points.map(([x, y]) => context.getImageData(x, y, 1, 1).data[3]);
+            }""",
+            [list(point) for point in points],
+        )
+
     def outline_by_mouse(self, alpha: np.ndarray) -> None:
         """Click the outlines of a silhouette; right clicks cut out its holes."""
         self.page.click("[data-action=polygon]")
@@ -155,6 +204,24 @@ class Annotator:
             for x, y in [*polygon, polygon[0]]:
                 self.page.mouse.click(left + zoom * x, top + zoom * y, button="left" if adds else "right")
         self.settle()
+
+    def correct_by_mouse(self, alpha: np.ndarray, read: Callable[[], np.ndarray], most: int) -> None:
+        """Outline the largest places, at most so many, where the saved mask is wrong."""
+        self.page.click("[data-action=polygon]")
+        mask = read() > 0.5
+        wrong, count = ndimage.label(mask != (alpha > 0.5))
+        sizes = ndimage.sum_labels(wrong > 0, wrong, np.arange(1, count + 1))
+        for number in 1 + np.argsort(-sizes)[:most]:
+            place = (wrong == number).astype(float)
+            button = "right" if mask[wrong == number].all() else "left"
+            polygon = outlines(place, 0.5)[0][1]
+            self.page.mouse.move(*self.at(*polygon.mean(0)))
+            self.page.mouse.wheel(0, -800)
+            polygon = apart(polygon, 10 / self.page.evaluate("annotation.stage.view.zoom"))
+            for x, y in [*polygon, polygon[0]]:
+                self.page.mouse.click(*self.at(x, y), button=button)
+            self.page.mouse.wheel(0, 800)
+            self.settle()
 
     def outline_by_keys(self, alpha: np.ndarray) -> None:
         """Walk along the outlines of a silhouette with the arrow keys, and put down corners with D."""
@@ -203,3 +270,7 @@ def read_mask(root: pathlib.Path, number: int) -> np.ndarray:
 def iou(one: np.ndarray, two: np.ndarray) -> float:
     one, two = one > 0.5, two > 0.5
     return float((one & two).sum() / (one | two).sum())
+
+
+if __name__ == "__main__":
+    serve_again_and_again(pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

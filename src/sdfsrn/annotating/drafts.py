@@ -40,6 +40,7 @@ class Draft(NamedTuple):
     split: str | None = None  # drawn with the first complete annotation
     mask_path: str | None = None  # below the root, where masks that were drawn are written
     saved: str | None = None  # local time, ISO 8601
+    key: str = ""  # of the last edit
     others: Mapping[str, str] = {}  # cells of the picture's row that the page does not write
 
     @property

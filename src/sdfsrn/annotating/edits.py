@@ -14,6 +14,7 @@ from sdfsrn.annotating.grabcut import cut, grabcut_installed
 from sdfsrn.annotating.silhouettes import Layers
 
 LONGEST = 600.0  # seconds of activity that one edit may report
+LONGEST_KEY = 100  # characters
 MOST_POINTS = 20_000
 FARTHEST = 1e5  # pixels from the picture's corner
 PLAIN = ("fill_holes", "keep_largest", "clear", "undo", "redo")
@@ -64,6 +65,14 @@ def read_edit(body: Mapping[str, Any]) -> Edit:
     if do in PLAIN:
         return Edit(str(do), seconds)
     raise ValueError(f"Expected an edit box, stroke, polygon, pose, flag, {', '.join(PLAIN)}, got {do!r}.")
+
+
+def read_key(body: Mapping[str, Any]) -> str:
+    """The name that the page gives to an edit, empty without one."""
+    key = body.get("key", "")
+    if not isinstance(key, str) or len(key) > LONGEST_KEY:
+        raise ValueError(f"Expected a key of at most {LONGEST_KEY} characters, got {str(key)[:100]}.")
+    return key
 
 
 def change(

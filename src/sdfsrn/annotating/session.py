@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdfsrn.annotating.drafts import Draft, Pose, Step
-from sdfsrn.annotating.edits import change, read_edit
+from sdfsrn.annotating.edits import change, read_edit, read_key
 from sdfsrn.annotating.folder import has_alpha, lock_folder, open_photo, picture_names, read_mask, read_shown
 from sdfsrn.annotating.grabcut import grabcut_installed
 from sdfsrn.annotating.silhouettes import Layers, empty_layers
@@ -125,6 +125,8 @@ class Session:
     def edit(self, index: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do what `POST /api/pictures/ID/edits` says; once this returns, it is on the disk.
 
+        An edit with the same `key` as the picture's last was sent again since its answer was lost: it is not done twice.
+
         Raises:
             ValueError: an edit that cannot be done.
             OSError: it could not be written.
@@ -132,9 +134,11 @@ class Session:
         photo = self.photos[index]
         if photo.error is not None:
             raise ValueError(photo.error)
-        edit = read_edit(body)
+        edit, key = read_edit(body), read_key(body)
         with self.locks[index]:
             draft = self.drafts[index]
+            if key and key == draft.key:
+                return self.draft(index)
             if edit.do in ("undo", "redo"):
                 draft = draft.moved(-1 if edit.do == "undo" else 1)
             else:
@@ -142,7 +146,7 @@ class Session:
                 if layers is not None:
                     step = self._with_layers(index, step, layers)
                 draft = draft.then(step)
-            self._save(index, draft._replace(seconds=draft.seconds + edit.seconds))
+            self._save(index, draft._replace(seconds=draft.seconds + edit.seconds, key=key))
             return self.draft(index)
 
     def review(self) -> dict[str, Any]:

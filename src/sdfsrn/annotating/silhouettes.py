@@ -13,6 +13,8 @@ from scipy import ndimage
 BACKGROUND, OBJECT = 1, 2  # seeds: pixels that a person has decided; 0 elsewhere
 
 Corners = tuple[float, float, float, float]  # left, top, right, bottom, in pixels from the outer corner of the first
+FINE = 4  # polygons are drawn that many times larger: at their own size, borders would grow by half a pixel
+
 
 
 class Layers(NamedTuple):
@@ -47,11 +49,11 @@ def stroke(layers: Layers, points: Sequence[Sequence[float]], radius: float, add
 
 
 def polygon(layers: Layers, points: Sequence[Sequence[float]], add: bool) -> Layers:
-    """Add or remove the inside of a polygon."""
+    """Add or remove the pixels that a polygon covers by half."""
     height, width = layers.mask.shape
-    canvas = Image.new("1", (width, height))
-    ImageDraw.Draw(canvas).polygon([(x - 0.5, y - 0.5) for x, y in points], 1)
-    return layers.decide(np.asarray(canvas), add)
+    canvas = Image.new("L", (FINE * width, FINE * height))
+    ImageDraw.Draw(canvas).polygon([(FINE * x - 0.5, FINE * y - 0.5) for x, y in points], 255)
+    return layers.decide(np.asarray(canvas.reduce(FINE)) >= 128, add)
 
 
 def rectangle(size: tuple[int, int], box: Corners) -> Layers:

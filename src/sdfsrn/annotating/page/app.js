@@ -112,16 +112,22 @@ export class App {
   /** An edit of a picture was answered with its draft. */
   answered({ id }, draft) {
     this.answers += 1;
-    Object.assign(this.byId(id), summaryOf(draft));
+    this._absorb(this.byId(id), draft);
     this.shown("pictures");
     if (this.current.id === id) this._take(draft);
+  }
+
+  /** Takes over a draft's summary, and the flags that are on their way to the server. */
+  _absorb(picture, draft) {
+    Object.assign(picture, summaryOf(draft));
+    this.outbox.pending(picture.id).filter((edit) => edit.do === "flag").forEach((edit) => raise(picture, edit));
   }
 
   async _take(draft) {
     const isFirst = !this.draft;
     if (isFirst) this.boxSide = boxSide(draft);
     this.draft = draft;
-    Object.assign(this.current, summaryOf(draft));
+    this._absorb(this.current, draft);
     this.posing.show();
     this.shown("picture");
     this.refresh();
@@ -215,9 +221,8 @@ export class App {
 
   flag(name) {
     const value = name === "skipped" ? this.current.state !== "skipped" : !this.current[name];
+    raise(this.current, { name, value });
     this.edit({ do: "flag", name, value });
-    if (name !== "skipped") this.current[name] = value;
-    this.shown("picture");
     if (name === "skipped" && value) this.toUnfinished();
   }
 
@@ -243,6 +248,11 @@ export class App {
     this.isHidden = !this.isHidden;
     this.refresh();
   }
+}
+
+function raise(picture, { name, value }) {
+  if (name !== "skipped") picture[name] = value;
+  else if (value) picture.state = "skipped";
 }
 
 const SUMMARY = ["state", "unsure", "cut_off", "azimuth", "seconds", "mask", "iou"];

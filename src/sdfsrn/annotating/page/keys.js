@@ -18,7 +18,7 @@ export function chordOf(event) {
 }
 
 export function isTyping(element) {
-  return Boolean(element?.closest("input:not([type=checkbox]), textarea, select, [contenteditable]"));
+  return Boolean(element?.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]"));
 }
 
 function find(chord, step) {

@@ -85,6 +85,7 @@ class Page {
     for (const sheet of ["help", "review"]) {
       byId(`${sheet}-close`).addEventListener("click", () => byId(sheet).close());
       byId(sheet).addEventListener("keydown", (event) => {
+        event.stopPropagation();  // the window's keys are for the picture
         if (event.key === { help: "?", review: "v" }[sheet]) byId(sheet).close();
       });
     }
