@@ -400,3 +400,19 @@ def test_an_edit_that_cannot_be_written_is_not_acknowledged(tmp_path: pathlib.Pa
         session.edit(0, pose(azimuth=60))
     content = json.loads((tmp_path / ".annotations" / "a.png" / "draft.json").read_text())
     assert [step["pose"] and step["pose"]["azimuth"] for step in content["steps"]] == [None, 30, 60]
+
+
+def test_an_edit_that_is_sent_again_is_done_once(tmp_path: pathlib.Path) -> None:
+    """Its answer was lost: the page sends it again with the same key, maybe after a restart."""
+    write_discs(tmp_path, ["a.png"])
+    with opened(tmp_path) as session:
+        for key, azimuth in (("one", 10.0), ("two", 20.0), ("three", 30.0)):
+            session.edit(0, pose(azimuth=azimuth) | {"key": key})
+        answers = [session.edit(0, {"do": "undo", "key": "four", "seconds": 1.0}) for _ in range(2)]
+        assert answers[0] == answers[1]
+        assert answers[1]["pose"]["azimuth"] == 20
+    with opened(tmp_path) as session:
+        assert session.edit(0, {"do": "undo", "key": "four"})["pose"]["azimuth"] == 20
+        assert session.edit(0, {"do": "undo", "key": "five"})["pose"]["azimuth"] == 10
+        with pytest.raises(ValueError, match="Expected a key"):
+            session.edit(0, {"do": "undo", "key": 6})

@@ -42,7 +42,7 @@ def read_edit(body: Mapping[str, Any]) -> Edit:
     """
     key = body.get("key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 100):
-        raise ValueError(f"Expected a text of at most 100 letters as key, got {str(key)[:100]}.")
+        raise ValueError(f"Expected a key of at most 100 letters, got {str(key)[:100]}.")
     return _read(body)._replace(key=key)
 
 
