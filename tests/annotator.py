@@ -26,7 +26,9 @@ from sdfsrn.data.sources.synthetic import SyntheticSource
 TOKEN = "of-the-tests"
 SIZE = (480, 384)  # of photos, in pixels
 SIDE = 320  # of the chairs on them
-SETTLED = "() => window.annotation?.draft && annotation.outbox.items.length === 0 && !annotation.posing.isChanged && annotation.mask"
+SETTLED = (
+    "() => window.annotation?.draft && annotation.outbox.items.length === 0 && !annotation.posing.isChanged && annotation.mask"
+)
 
 
 def chair_photos(cache: pathlib.Path, count: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:

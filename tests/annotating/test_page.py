@@ -206,7 +206,11 @@ def test_undo_takes_back_what_is_being_drawn_and_no_more(visit):
     keyboard.press("Control+z")
     assert len(page.evaluate("annotation.drawing.corners")) == 3
     keyboard.press("Escape")
-    assert page.evaluate("[annotation.drawing.corners.length, annotation.draft.undo, annotation.outbox.items.length]") == [0, 1, 0]
+    assert page.evaluate("[annotation.drawing.corners.length, annotation.draft.undo, annotation.outbox.items.length]") == [
+        0,
+        1,
+        0,
+    ]
 
 
 def test_keys_are_silent_while_a_field_is_typed_in(visit):

@@ -16,7 +16,6 @@ Corners = tuple[float, float, float, float]  # left, top, right, bottom, in pixe
 FINE = 4  # polygons are drawn that many times larger: at their own size, borders would grow by half a pixel
 
 
-
 class Layers(NamedTuple):
     """A mask, and what of it a person has decided."""
 

@@ -146,9 +146,7 @@ export class Shape {
 /** Draws a canvas as a bright line around its opaque part, and that part at `opacity`. `width` in device pixels. */
 export function drawRing(context, canvas, width, opacity) {
   Object.assign(ring.canvas, { width: canvas.width, height: canvas.height });  // and clears it
-  for (let i = 0; i < 8; i += 1) {
-    ring.drawImage(canvas, width * Math.cos(i * Math.PI / 4), width * Math.sin(i * Math.PI / 4));
-  }
+  for (const [x, y] of [[1, 1], [1, -1], [-1, 1], [-1, -1]]) ring.drawImage(canvas, 0.8 * width * x, 0.8 * width * y);
   ring.globalCompositeOperation = "destination-out";
   ring.drawImage(canvas, 0, 0);
   ring.globalCompositeOperation = "destination-over";
