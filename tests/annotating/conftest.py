@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+
 from annotator import chair_photos, write_photos
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -6,9 +6,9 @@ import contextlib
 
 import numpy as np
 import pytest
-from annotator import Annotator, Serving, iou, read_back, read_mask
 from scipy.spatial.transform import Rotation
 
+from annotator import Annotator, Serving, iou, read_back, read_mask
 from sdfsrn.annotating import grabcut, session
 from sdfsrn.data.conventions import camera_from_angles, rotation_from_angles
 

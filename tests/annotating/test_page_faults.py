@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 
-import annotator
 import numpy as np
 import pytest
-from annotator import TOKEN, Annotator, Serving, read_mask
 from PIL import Image
+
+import annotator
+from annotator import TOKEN, Annotator, Serving, read_mask
 
 GRID = [(x, y) for y in range(20, 380, 25) for x in range(20, 470, 25)]  # of dabs that do not touch
 SLOWNESS = 0.15  # seconds that an edit takes longer, before and after it is written
