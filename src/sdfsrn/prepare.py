@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sdfsrn.cli.command import command
-from sdfsrn.data import ShapeNetDataModule, ViewsDataModule
+from sdfsrn.data import FolderDataModule, ShapeNetDataModule, ViewsDataModule
 from sdfsrn.data.preparing.export import export_folder
 from sdfsrn.data.preparing.inspection import contact_sheet, inspect
 from sdfsrn.data.preparing.render_models import render_models
 from sdfsrn.data.source import Source
+from sdfsrn.poses.table import read_poses, take_over
 from sdfsrn.runtime.configs import instantiate
 from sdfsrn.runtime.files import write_atomically
 from sdfsrn.runtime.seeds import seed_everything
@@ -36,6 +37,8 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     datamodule = instantiate(config.data)
     report: dict[str, Any] = {} if config.models is None else {"models": _render(config, datamodule)}
+    if config.poses is not None:
+        report["poses"] = _take_over(config, datamodule)
     report["failures"] = datamodule.prepare(config.num_workers)
     sources: dict[str, Source] = {}
     problems = []
@@ -88,6 +91,15 @@ def show(report: dict[str, Any], splits: list[str]) -> None:
         lines.append(f"{hulls['pictures']} pictures with the depth of a visual hull, {made}: {hulls['file']}")
     table.caption = "\n".join(lines) or None
     Console().print(table)
+
+
+def _take_over(config: DictConfig, datamodule: ViewsDataModule) -> int:
+    """Put refined poses into the folder's table; how many."""
+    if not isinstance(datamodule, FolderDataModule):
+        raise ValueError("Expected data=folder with poses=FILE; export=FOLDER makes such a folder of any data set.")
+    count = take_over(pathlib.Path(config.data.root), read_poses(config.poses), config.data.convention)
+    log.info("Put %d refined poses into the table of %s; as it was: cameras_before.*", count, config.data.root)
+    return count
 
 
 def _carve(datamodule: ViewsDataModule) -> dict[str, Any]:

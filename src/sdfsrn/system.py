@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,11 +16,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from sdfsrn.data.preprocessing import Preprocessing
+from sdfsrn.data.source import names_below
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.metrics.surface import ChamferDistance
-from sdfsrn.models import Hypernetwork, ImplicitShape, Shape
+from sdfsrn.models import GivenPose, Hypernetwork, ImplicitShape, Shape
 from sdfsrn.runtime.configs import describe
 from sdfsrn.runtime.seeds import run_seed, seed_step
 from sdfsrn.structures import March, Rendering, Views
@@ -39,6 +41,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         optimizer: called with the parameters; Adam with the paper's learning rate if None.
         scheduler: called with the optimizer, stepped after every training step; None keeps the learning rate.
         validation: how to measure during training, coarser than the test's `protocol`.
+        pose: what the poses of the training pictures are, as annotated if None.
 
     Attributes:
         whole_pictures: it renders all pixels of a picture or none, so that its latent codes cannot be fitted to sampled rays.
@@ -52,6 +55,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
     capturable = True
     whole_pictures = False
     empty_steps = 50
+    total_steps: float = math.inf
 
     def __init__(
         self,
@@ -59,12 +63,14 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         validation: EvaluationProtocol | None = None,
+        pose: GivenPose | None = None,
     ) -> None:
         super().__init__()
         self.losses = losses
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.validation = validation or EvaluationProtocol(resolution=64, num_points=10_000)
+        self.pose = pose or GivenPose()
         self.chamfer = ChamferDistance()
         self.iou = torchmetrics.MeanMetric()
         self.protocol = EvaluationProtocol(low=self.validation.low, high=self.validation.high)
@@ -105,10 +111,23 @@ class ShapeModel(pl.LightningModule, abc.ABC):
                 f"Expected data.num_rays=null with {type(self).__name__}, which renders all pixels, got {settings.num_rays}."
             )
         self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
+        if stage == "fit" and datamodule is not None and hasattr(datamodule, "dataset"):
+            self.pose.attach(names_below(datamodule.dataset("train").source.names))
+
+    def on_train_start(self) -> None:
+        """Count the steps of the training, by which the rate of poses changes.
+
+        Raises:
+            ValueError: poses are learned, and the training has no end.
+        """
+        self.total_steps = self.trainer.estimated_stepping_batches
+        if self.pose.names is not None and math.isinf(self.total_steps):
+            raise ValueError(f"Expected trainer.max_steps or max_epochs with {type(self.pose).__name__}, which ends with them.")
 
     def on_train_batch_start(self, views: Views, batch_index: int) -> None:
         """Make random draws, and what else changes, a function of the seed and the step, so that a resumed run is the same."""
         self.prepare_step(self.global_step)
+        self.pose.schedule(self.global_step / self.total_steps)
         batches = self.trainer.accumulate_grad_batches
         seed_step(run_seed(), self.global_step * batches + batch_index % batches, self.global_rank)
 
@@ -122,13 +141,20 @@ class ShapeModel(pl.LightningModule, abc.ABC):
 
     def step(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and what is logged beside it: `hit` and the terms. Tensors alone, so that it can be a CUDA graph."""
+        views = self.pose(views)
         shape = self(views.image)
         rendering = self.render(shape, views)
         with full_precision(views.image):
             loss, terms = self.losses(shape, rendering, views)
+        if (penalty := self.pose.penalty(views)) is not None:
+            loss, terms = loss + penalty, {**terms, "pose": penalty}
         silhouette = views.inverse_density * views.inside
         hit = (self.surface_found(rendering) * silhouette).sum() / silhouette.sum().clamp(min=1e-6)
         return loss, {"hit": hit, **terms}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Change the poses, which have an optimizer of their own."""
+        self.pose.update()
 
     def prepare_step(self, step: int) -> Any:
         """Set what depends on the number of a step, and return it: a step captured under another value is captured again."""
@@ -160,6 +186,13 @@ class ShapeModel(pl.LightningModule, abc.ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add, under `config`, how to build this model again (plain dictionaries), its protocol and its preprocessing."""
         checkpoint["config"] = self.description()
+        if self.pose.names is not None:
+            checkpoint["pictures"] = self.pose.names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that refined poses belong to the pictures of this training."""
+        if "pictures" in checkpoint:
+            self.pose.attach(checkpoint["pictures"])
 
     def description(self) -> dict[str, Any]:
         """The configuration, or, of a model built in Python, one made from the attributes of its parts."""
@@ -172,9 +205,14 @@ class ShapeModel(pl.LightningModule, abc.ABC):
             rank_zero_warn(f"{error} Until then this checkpoint loads by sdfsrn.load(path, model=...) only.")
             return made
 
+    def weights(self) -> list[nn.Parameter]:
+        """The parameters of the optimizer: all but those of the poses, which `pose` changes itself."""
+        poses = {id(parameter) for parameter in self.pose.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in poses]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with learning rate 1e-4, unless another optimizer is given; the scheduler if there is one."""
-        optimizer = (self.optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-4)))(self.parameters())
+        optimizer = (self.optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-4)))(self.weights())
         if self.scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
@@ -187,7 +225,7 @@ class ImplicitModel(ShapeModel):
         encoder: image to latent code, with `latent_dim`.
         hypernetwork: latent code to `ImplicitShape`, with the same `latent_dim`.
         raymarcher: (shape, rays) to a `Rendering`.
-        losses, optimizer, scheduler, validation: see `ShapeModel`.
+        losses, optimizer, scheduler, validation, pose: see `ShapeModel`.
     """
 
     def __init__(
@@ -199,8 +237,9 @@ class ImplicitModel(ShapeModel):
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         validation: EvaluationProtocol | None = None,
+        pose: GivenPose | None = None,
     ) -> None:
-        super().__init__(losses, optimizer, scheduler, validation)
+        super().__init__(losses, optimizer, scheduler, validation, pose)
         check_latent_dim(encoder, hypernetwork, "hypernetwork")
         self.encoder = encoder
         self.hypernetwork = hypernetwork
@@ -237,7 +276,7 @@ class SDFSRN(ImplicitModel):
         hypernetwork: latent code to `Field`.
         raymarcher: (field, rays) to `March`.
         losses: (field, march, views) to the loss and its terms.
-        optimizer, scheduler, validation: see `ShapeModel`.
+        optimizer, scheduler, validation, pose: see `ShapeModel`.
 
     Attributes:
         pretrained: the hypernetwork has been given its start, see `SpherePretraining`.

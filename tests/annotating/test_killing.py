@@ -101,7 +101,7 @@ def check(root: pathlib.Path, known: list[Any], running: tuple[int, dict[str, An
             assert not list((root / ".annotations" / name).glob("*.tmp"))
             if now[index]["mask"] is not None:
                 mask = Image.open(root / "masks" / pathlib.Path(name).with_suffix(".png"))
-                assert np.array_equal(np.asarray(mask), session.layers(index).mask)
+                assert np.array_equal(np.asarray(mask), session.annotations.layers(index).mask)
     done = {NAMES[index]: answer["pose"]["azimuth"] for index, answer in enumerate(now) if answer["state"] == "done"}
     rows = read_table(root, None) if done else []
     assert {row.image: pytest.approx(row.pose.angles[0], abs=1e-3) for row in rows} == done

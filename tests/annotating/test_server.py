@@ -111,7 +111,7 @@ def test_the_address_sets_a_cookie_that_scripts_cannot_read(client: Client) -> N
     cookie = answer.getheader("Set-Cookie")
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
-    assert "default-src 'self'" in answer.getheader("Content-Security-Policy")
+    assert "default-src 'none'" in answer.getheader("Content-Security-Policy")
     assert answer.getheader("Referrer-Policy") == "no-referrer"
     answer.read()
     connection.request("GET", "/api/state", headers={"Cookie": cookie.partition(";")[0]})

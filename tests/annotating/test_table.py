@@ -48,10 +48,10 @@ def test_other_rows_and_columns_are_kept(tmp_path: pathlib.Path) -> None:
     table.put("a.jpg", {**row, **table.cells(Pose(100, 2, 3, 0.5), (10, 10))})
     lines = (tmp_path / "cameras.csv").read_text().splitlines()
     assert lines == [
-        "image,shape,azimuth,elevation,theta,scale,split,convention,mask,x,y",
-        "./a.jpg,true.ply,100,2,3,0.5,val,nmr,,,",
-        "other.jpg,,4,5,6,,,nmr,,,",
-        "b.jpg,,7,8,9,,test,nmr,,,",
+        "image,split,shape,azimuth,elevation,theta,scale,x,y,convention",
+        "./a.jpg,val,true.ply,100,2,3,0.5,,,nmr",
+        "other.jpg,,,4,5,6,,,,nmr",
+        "b.jpg,test,,7,8,9,,,,nmr",
     ]
 
 

@@ -31,6 +31,20 @@ class Step(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+class Opinion(NamedTuple):
+    """What a checkpoint says about a picture with a mask and, if it has one, a pose."""
+
+    model: str  # digest of its weights
+    mask: str
+    pose: Pose | None
+    proposal: Pose | None = None  # None: it sees no shape
+    proposal_iou: float = 0.0  # of the silhouettes of mask and shape
+    clear: bool = False  # no other pose fits as well
+    iou: float | None = None  # under `pose`
+    better: Pose | None = None  # `pose` turned by 90, 180 or 270 degrees, if that fits better
+    better_iou: float = 0.0
+
+
 class Draft(NamedTuple):
     """A picture's annotation and its history."""
 
@@ -40,8 +54,9 @@ class Draft(NamedTuple):
     split: str | None = None  # drawn with the first complete annotation
     mask_path: str | None = None  # below the root, where masks that were drawn are written
     saved: str | None = None  # local time, ISO 8601
-    key: str = ""  # of the last edit
     others: Mapping[str, str] = {}  # cells of the picture's row that the page does not write
+    key: str | None = None  # of the last edit, so that one that is sent twice is done once
+    opinion: Opinion | None = None
 
     @property
     def step(self) -> Step:
@@ -71,8 +86,7 @@ class Draft(NamedTuple):
 
     def to_json(self, image: str, size: tuple[int, int]) -> str:
         """The content of a draft's file, with the picture that it belongs to."""
-        steps = [step._asdict() | {"pose": step.pose and step.pose._asdict()} for step in self.steps]
-        return json.dumps({"image": image, "size": size, **self._asdict(), "steps": steps})
+        return json.dumps({"image": image, "size": size, **_plain(self)})
 
 
 def from_json(text: str, size: tuple[int, int]) -> Draft:
@@ -86,8 +100,9 @@ def from_json(text: str, size: tuple[int, int]) -> Draft:
         if tuple(content["size"]) != size:
             made = " x ".join(map(str, content["size"]))
             raise ValueError(f"it was made of a picture of {made} pixels, this one has {size[0]} x {size[1]}")
-        fields = {name: content[name] for name in Draft._fields}
-        draft = Draft(**fields | {"steps": tuple(_step(step) for step in content["steps"])})
+        fields = {name: content[name] for name in Draft._fields if name in content}
+        steps = tuple(_step(step) for step in content["steps"])
+        draft = Draft(**fields | {"steps": steps, "opinion": _opinion(content.get("opinion"))})
         draft.steps[draft.position]
         return draft
     except (KeyError, TypeError, IndexError) as error:
@@ -95,6 +110,22 @@ def from_json(text: str, size: tuple[int, int]) -> Draft:
 
 
 def _step(content: Mapping[str, Any]) -> Step:
-    pose = content["pose"] and Pose(**content["pose"])
-    bounds, box, flags = (content[name] and tuple(content[name]) for name in ("bounds", "box", "flags"))
-    return Step(content["mask"], bounds, box, pose, tuple(flags))
+    bounds, box = (content[name] and tuple(content[name]) for name in ("bounds", "box"))
+    return Step(content["mask"], bounds, box, _pose(content["pose"]), tuple(content["flags"]))
+
+
+def _opinion(content: Mapping[str, Any] | None) -> Opinion | None:
+    if content is None:
+        return None
+    return Opinion(**content | {name: _pose(content[name]) for name in ("pose", "proposal", "better")})
+
+
+def _pose(content: Mapping[str, Any] | None) -> Pose | None:
+    return None if content is None else Pose(**content)
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as dictionaries, at every level."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

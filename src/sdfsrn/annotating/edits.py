@@ -14,7 +14,6 @@ from sdfsrn.annotating.grabcut import cut, grabcut_installed
 from sdfsrn.annotating.silhouettes import Layers
 
 LONGEST = 600.0  # seconds of activity that one edit may report
-LONGEST_KEY = 100  # characters
 MOST_POINTS = 20_000
 FARTHEST = 1e5  # pixels from the picture's corner
 PLAIN = ("fill_holes", "keep_largest", "clear", "undo", "redo")
@@ -32,6 +31,7 @@ class Edit(NamedTuple):
     pose: Pose | None = None
     name: str = ""
     value: bool = False
+    key: str | None = None  # given by the page, another one for each edit
 
 
 def read_edit(body: Mapping[str, Any]) -> Edit:
@@ -40,6 +40,13 @@ def read_edit(body: Mapping[str, Any]) -> Edit:
     Raises:
         ValueError: no such edit, or values of it that cannot be.
     """
+    key = body.get("key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 100):
+        raise ValueError(f"Expected a key of at most 100 letters, got {str(key)[:100]}.")
+    return _read(body)._replace(key=key)
+
+
+def _read(body: Mapping[str, Any]) -> Edit:
     do = body.get("do")
     seconds = min(max(_number(body, "seconds", 0.0), 0.0), LONGEST)
     if do == "box":
@@ -65,14 +72,6 @@ def read_edit(body: Mapping[str, Any]) -> Edit:
     if do in PLAIN:
         return Edit(str(do), seconds)
     raise ValueError(f"Expected an edit box, stroke, polygon, pose, flag, {', '.join(PLAIN)}, got {do!r}.")
-
-
-def read_key(body: Mapping[str, Any]) -> str:
-    """The name that the page gives to an edit, empty without one."""
-    key = body.get("key", "")
-    if not isinstance(key, str) or len(key) > LONGEST_KEY:
-        raise ValueError(f"Expected a key of at most {LONGEST_KEY} characters, got {str(key)[:100]}.")
-    return key
 
 
 def change(

@@ -23,8 +23,8 @@ PAGE = pathlib.Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
 LARGEST = 2**20  # bytes of a request
 RULES = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",  # the address has the token
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -56,6 +56,7 @@ class Server(http.server.ThreadingHTTPServer):
     Args:
         session: what is served.
         port: 0 takes a free one.
+        token: None makes a new one.
 
     Raises:
         ValueError: a port that is taken.
@@ -63,13 +64,13 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, session: Session, port: int = 0) -> None:
+    def __init__(self, session: Session, port: int = 0, token: str | None = None) -> None:
         try:
             super().__init__(("127.0.0.1", port), Handler)
         except (OSError, OverflowError) as error:
             raise ValueError(f"Could not open port {port}: {error}.") from error
         self.session = session
-        self.token = secrets.token_urlsafe(24)
+        self.token = token or secrets.token_urlsafe(24)
         self.cookie = f"sdfsrn-{self.server_port}"  # cookies of one host are shared by its ports
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
@@ -166,18 +167,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if url.path == "/api/review":
             return _json(session.review())
         index, what = self._picture(url.path)
+        folder = session.annotations
         if what is None:
             return _json(session.draft(index))
         makers: dict[str, tuple[str, Callable[[], bytes]]] = {
-            "image": ("image/jpeg", lambda: jpeg_bytes(session.image(index))),
-            "thumbnail": ("image/jpeg", lambda: thumbnail(session.root, session.photos[index])),
-            "mask": ("image/png", lambda: png_bytes(session.layers(index).mask)),
+            "image": ("image/jpeg", lambda: jpeg_bytes(folder.image(index))),
+            "thumbnail": ("image/jpeg", lambda: thumbnail(folder.root, folder.photos[index])),
+            "mask": ("image/png", lambda: png_bytes(folder.layers(index).mask)),
         }
         if what in makers:
             kind, make = makers[what]
-            tag = f'"{session.version(index, what)}"'
+            tag = f'"{folder.version(index, what)}"'
             known = self.headers.get("If-None-Match") == tag
             return Answer(b"" if known else make(), kind, HTTPStatus.NOT_MODIFIED if known else HTTPStatus.OK, tag)
+        shape = session.shape(index) if what == "shape" else None
+        if shape is not None:
+            return _json(shape)
         raise Refusal(HTTPStatus.NOT_FOUND, f"There is no {what} of this picture.")
 
     def _post(self, url: urllib.parse.SplitResult) -> Answer:
@@ -203,7 +208,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _picture(self, path: str) -> tuple[int, str | None]:
         """The number in /api/pictures/NUMBER or /api/pictures/NUMBER/WHAT, and what."""
         found = re.fullmatch(r"/api/pictures/([0-9]{1,9})(?:/([a-z]+))?", path)
-        if found is None or int(found[1]) >= len(self.server.session.photos):
+        if found is None or int(found[1]) >= len(self.server.session.annotations.photos):
             raise Refusal(HTTPStatus.NOT_FOUND, f"There is nothing at {path[:100]}.")
         return int(found[1]), found[2]
 

@@ -1,90 +1,70 @@
-"""A folder being annotated: what the page asks for and does, saved at once."""
+"""What the page asks for and does, with a folder's annotations."""
 
 from __future__ import annotations
 
-import collections
-import datetime
-import logging
 import pathlib
 import statistics
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sdfsrn.annotating.drafts import Draft, Pose, Step
-from sdfsrn.annotating.edits import change, read_edit, read_key
-from sdfsrn.annotating.folder import has_alpha, lock_folder, open_photo, picture_names, read_mask, read_shown
+from sdfsrn.annotating.advice import Adviser
+from sdfsrn.annotating.annotations import FILE, Annotations
+from sdfsrn.annotating.drafts import Pose
+from sdfsrn.annotating.edits import change, read_edit
 from sdfsrn.annotating.grabcut import grabcut_installed
-from sdfsrn.annotating.silhouettes import Layers, empty_layers
-from sdfsrn.annotating.storage import Storage
-from sdfsrn.annotating.table import COLUMNS, CameraTable, Row
-from sdfsrn.data.cropping import object_box
-from sdfsrn.runtime.files import cache_key
+from sdfsrn.annotating.opinions import Expert
+from sdfsrn.evaluation.html import coarsen
 
 SECTORS = 8  # of the wheel of azimuths, the first around 0
-IMAGES = 4  # decoded pictures that are kept
-ALPHA, FILE = "alpha", "file:"  # masks of steps that were not drawn here
-
-log = logging.getLogger(__name__)
+MOST_FACES = 2000  # of shapes for the page
 
 
 class Session:
-    """The pictures of a folder, their drafts and their table.
+    """Answers for the page, ready for JSON; `sdfsrn.annotating.server` hands them over.
 
     Args:
-        root: the folder; reserved for this session until `close`.
-        crop: side of the window that training cuts out, as of `FolderSource`.
-        convention: of poses where the folder's table has no such column.
+        root, crop, convention: as of `Annotations`.
+        expert: proposes poses and judges those that are there.
 
     Raises:
-        ValueError: no pictures; a folder or a table that cannot be used; another session on the folder.
+        ValueError: as `Annotations`.
     """
 
-    def __init__(self, root: str | pathlib.Path, crop: float | None = 1.2, convention: str | None = None) -> None:
-        self.root = pathlib.Path(root)
-        self.crop = crop
-        names = picture_names(self.root)
-        self._lock = lock_folder(self.root)
-        self.storage = Storage(self.root)
-        self.storage.clean()
-        self.table = CameraTable(self.root, convention)
-        masks = self.table.paths("mask") - self.table.paths("image")
-        self.photos = [open_photo(self.root, name) for name in names if name not in masks]
-        self.names = {photo.name for photo in self.photos}
-        self.drafts = [Draft() for _ in self.photos]
-        self.locks = [threading.Lock() for _ in self.photos]
-        self._table_lock = threading.Lock()
-        self._cache_lock = threading.Lock()
-        self._images: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
-        self._layers: collections.OrderedDict[tuple[int, str], Layers] = collections.OrderedDict()
-        for index in range(len(self.photos)):
-            self._begin(index)
+    def __init__(
+        self,
+        root: str | pathlib.Path,
+        crop: float | None = 1.2,
+        convention: str | None = None,
+        expert: Expert | None = None,
+    ) -> None:
+        self.annotations = Annotations(root, crop, convention)
+        self.adviser = None if expert is None else Adviser(self.annotations, expert)
 
     def close(self) -> None:
         """Wait for running edits, and give the folder back."""
-        for lock in self.locks:
-            lock.acquire()
-        self._lock.close()
+        if self.adviser is not None:
+            self.adviser.stop()
+        self.annotations.close()
 
     def state(self) -> dict[str, Any]:
         """What `GET /api/state` answers."""
-        states = [draft.state for draft in self.drafts]
-        spent = [
-            draft.seconds for draft, state in zip(self.drafts, states, strict=True) if state == "done" and draft.seconds > 0
-        ]
+        folder = self.annotations
+        states = [draft.state for draft in folder.drafts]
+        done = [draft for draft in folder.drafts if draft.state == "done"]
+        spent = [draft.seconds for draft in done if draft.seconds > 0]
         median = statistics.median(spent) if spent else None
-        left = [i for i, state in enumerate(states) if state not in ("done", "skipped") and self.photos[i].error is None]
+        left = [i for i, state in enumerate(states) if state not in ("done", "skipped") and folder.photos[i].error is None]
         azimuths = [0] * SECTORS
-        for draft, state in zip(self.drafts, states, strict=True):
-            if state == "done" and draft.step.pose is not None:
-                azimuths[round(draft.step.pose.azimuth / (360 / SECTORS)) % SECTORS] += 1
+        for draft in done:
+            assert draft.step.pose is not None  # it is done
+            azimuths[round(draft.step.pose.azimuth / (360 / SECTORS)) % SECTORS] += 1
         return {
-            "pictures": [self.summary(index) for index in range(len(self.photos))],
+            "pictures": [self.summary(index) for index in range(len(states))],
             "grabcut": grabcut_installed(),
-            "model": False,
-            "root": self.root.resolve().name,
+            "model": self.adviser is not None,
+            "root": folder.root.resolve().name,
             "median_seconds": median,
             "eta_seconds": None if median is None else median * len(left),
             "azimuths": azimuths,
@@ -93,7 +73,7 @@ class Session:
 
     def summary(self, index: int) -> dict[str, Any]:
         """A picture in the list of `GET /api/state`."""
-        photo, draft = self.photos[index], self.drafts[index]
+        photo, draft, opinion = self.annotations.photos[index], self.annotations.drafts[index], self.annotations.opinion(index)
         step = draft.step
         return {
             "id": index,
@@ -106,247 +86,73 @@ class Session:
             "azimuth": None if step.pose is None else step.pose.azimuth,
             "seconds": draft.seconds,
             "mask": None if step.mask is None else step.mask.removeprefix(FILE),
-            "iou": None,
+            "iou": None if opinion is None else opinion.iou,
             "error": photo.error,
         }
 
     def draft(self, index: int) -> dict[str, Any]:
         """What `GET /api/pictures/ID` answers."""
-        draft = self.drafts[index]
+        draft = self.annotations.drafts[index]
         return self.summary(index) | {
             "pose": draft.step.pose and draft.step.pose._asdict(),
-            "frame": self.frame(index, draft.step),
+            "frame": self.annotations.frame(index, draft.step),
             "undo": draft.position,
             "redo": len(draft.steps) - 1 - draft.position,
             "saved": draft.saved and draft.saved.partition("T")[2],
-            "proposal": self._previous_pose(index),
+            "proposal": self._proposal(index),
         }
 
     def edit(self, index: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do what `POST /api/pictures/ID/edits` says; once this returns, it is on the disk.
 
-        An edit with the same `key` as the picture's last was sent again since its answer was lost: it is not done twice.
+        An edit with the key of the picture's last one is that one, sent again since its answer was lost: it is done once.
 
         Raises:
             ValueError: an edit that cannot be done.
             OSError: it could not be written.
         """
-        photo = self.photos[index]
+        folder = self.annotations
+        photo = folder.photos[index]
         if photo.error is not None:
             raise ValueError(photo.error)
-        edit, key = read_edit(body), read_key(body)
-        with self.locks[index]:
-            draft = self.drafts[index]
-            if key and key == draft.key:
+        edit = read_edit(body)
+        with folder.locks[index]:
+            draft = folder.drafts[index]
+            if edit.key is not None and edit.key == draft.key:
                 return self.draft(index)
             if edit.do in ("undo", "redo"):
                 draft = draft.moved(-1 if edit.do == "undo" else 1)
             else:
-                layers, step = change(edit, draft.step, lambda: self.layers(index), lambda: self.image(index), photo.size)
-                if layers is not None:
-                    step = self._with_layers(index, step, layers)
-                draft = draft.then(step)
-            self._save(index, draft._replace(seconds=draft.seconds + edit.seconds, key=key))
-            return self.draft(index)
+                layers, step = change(edit, draft.step, lambda: folder.layers(index), lambda: folder.image(index), photo.size)
+                draft = draft.then(step if layers is None else folder.with_layers(index, step, layers))
+            folder.save(index, draft._replace(seconds=draft.seconds + edit.seconds, key=edit.key))
+            answer = self.draft(index)
+        if self.adviser is not None:
+            self.adviser.ask(index)
+        return answer
 
     def review(self) -> dict[str, Any]:
         """What `GET /api/review` answers."""
-        posed = [(draft.step.pose.azimuth, i) for i, draft in enumerate(self.drafts) if draft.step.pose is not None]
-        return {"sheet": [i for _, i in sorted(posed)], "look": []}
+        posed = [(draft.step.pose.azimuth, i) for i, draft in enumerate(self.annotations.drafts) if draft.step.pose is not None]
+        return {"sheet": [i for _, i in sorted(posed)], "look": [] if self.adviser is None else self.adviser.look()}
 
-    def layers(self, index: int) -> Layers:
-        """Mask and seeds of a picture, as shown.
-
-        Raises:
-            ValueError: a mask file that cannot be used.
-        """
-        photo, name = self.photos[index], self.drafts[index].step.mask
-        if name is None:
-            return empty_layers(photo.size)
-        with self._cache_lock:
-            if (index, name) in self._layers:
-                return self._layers[index, name]
-        if name == ALPHA or name.startswith(FILE):
-            mask = read_mask(self.root, photo, None if name == ALPHA else name.removeprefix(FILE))
-            layers = Layers(mask, np.zeros_like(mask))
-        else:
-            layers = self.storage.layers(photo, name)
-        self._remember(self._layers, (index, name), layers)
-        return layers
-
-    def version(self, index: int, what: str) -> str:
-        """A key that changes when a picture's `image`, `thumbnail` or `mask` does."""
-        photo, step = self.photos[index], self.drafts[index].step
-        try:
-            found = (self.root / photo.name).stat()
-        except OSError as error:
-            raise ValueError(f"Could not read a picture from {photo.name}: {error.strerror}.") from error
-        mask = step.mask if what == "mask" else None
-        return cache_key([str(self.root.resolve()), photo.name, what, mask, found.st_mtime_ns, found.st_size])
-
-    def image(self, index: int) -> np.ndarray:
-        """The colours of a picture as shown, (h, w, 3) uint8.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
-        with self._cache_lock:
-            if index in self._images:
-                return self._images[index]
-        image = read_shown(self.root, self.photos[index])
-        self._remember(self._images, index, image)
-        return image
-
-    def frame(self, index: int, step: Step) -> dict[str, float]:
-        """Scale and origin in [-1, 1]^2 that training gives to a pose without: see `FolderSource`."""
-        width, height = self.photos[index].size
-        left, top, right, bottom = step.bounds or (0, 0, width, height)
-        longer = max(width, height) if self.crop is None or step.bounds is None else self.crop * max(right - left, bottom - top)
-        return {"scale": longer / width, "x": (left + right) / width - 1, "y": (top + bottom) / height - 1}
-
-    def _begin(self, index: int) -> None:
-        """Take up a picture as its files have it."""
-        photo = self.photos[index]
-        if photo.error is not None:
-            return
-        try:
-            rows = self.table.find(photo.name)
-            if len(rows) > 1:
-                places = f"{len(rows)} rows in {self.table.path}"
-                raise ValueError(f"{photo.name} has {places}: only a picture of one object can be annotated here.")
-            draft = self.storage.draft(photo)
-            if draft is None:
-                self._import(index, rows[0] if rows else None)
-            else:
-                self.drafts[index] = draft
-                self._reconcile(index, rows[0] if rows else None)
-        except ValueError as error:
-            self.photos[index] = photo._replace(error=str(error))
-            log.warning("%s", error)
-
-    def _import(self, index: int, row: Row | None) -> None:
-        """Begin the draft of a picture with the mask and the pose that it has already."""
-        photo = self.photos[index]
-        step = Step(pose=self.table.pose(row, photo.original) if row else None)
-        stem = pathlib.PurePosixPath(photo.name).with_suffix("")
-        if row and row.get("mask"):
-            step = step._replace(mask=FILE + row["mask"])
-        elif has_alpha(self.root, photo):
-            step = step._replace(mask=ALPHA)
-        elif self.storage.mask_note(f"masks/{stem}.png") is not None:
-            step = step._replace(mask=f"{FILE}masks/{stem}.png")
-        split = row.get("split") if row else None
-        self.drafts[index] = Draft((self._with_bounds(index, step),), split=split, others=_others(row or {}))
-        if step != Step():
-            self._save(index, self.drafts[index], export=row is None)
-
-    def _reconcile(self, index: int, row: Row | None) -> None:
-        """Bring table and mask up to date after a kill, and take up what another program has changed in them."""
-        draft = self.drafts[index]
-        near = [draft.steps[i] for i in (draft.position - 1, draft.position + 1) if 0 <= i < len(draft.steps)]
-        note = self.storage.mask_note(draft.mask_path) if draft.mask_path else None
-        if note is not None and note not in {step.mask for step in draft.steps}:
-            mask = read_mask(self.root, self.photos[index], draft.mask_path)
-            draft = draft.then(self._with_layers(index, draft.step, Layers(mask, np.zeros_like(mask))))
-        if row is not None and not any(self._same(index, row, step) for step in (draft.step, *near)):
-            step = draft.step._replace(pose=self.table.pose(row, self.photos[index].original))
-            if (row.get("mask") or None) not in (draft.mask_path, self._mask_cell(draft, step)):
-                step = self._with_bounds(index, step._replace(mask=FILE + row["mask"]))
-            draft = draft.then(step)
-        self._save(index, draft, export=row is None or draft.state == "done")
-
-    def _same(self, index: int, row: Row, step: Step) -> bool:
-        """Whether a row says what a step says."""
-        draft = self.drafts[index]
-        if step.pose is None or step.mask is None:
-            return False
-        pose = self.table.pose(row, self.photos[index].original)
-        close = all(
-            (a is None) == (b is None) and abs((a or 0) - (b or 0)) < 1e-3 for a, b in zip(pose, step.pose, strict=True)
-        )
-        return close and row.get("mask", "") == self._mask_cell(draft, step)
-
-    def _save(self, index: int, draft: Draft, export: bool = True) -> None:
-        """Write a draft, its mask and its row of the table, in that order."""
-        photo = self.photos[index]
-        name = draft.step.mask
-        drawn = name is not None and name != ALPHA and not name.startswith(FILE)
-        if drawn and draft.mask_path is None:
-            draft = draft._replace(mask_path=self.storage.new_mask_path(photo, self.names))
-        with self._table_lock:
-            if draft.state == "done" and draft.split is None:
-                self.table.refresh()
-                draft = draft._replace(split=self.table.next_split())
-            rows = self.table.find(photo.name)
-            if rows:
-                draft = draft._replace(others=_others(rows[0]))
-            if draft != self.drafts[index] or draft.saved is None:
-                draft = draft._replace(saved=datetime.datetime.now().isoformat(timespec="seconds"))
-                self.storage.save(photo, draft)
-                self.drafts[index] = draft
-            if drawn:
-                assert draft.mask_path is not None  # set above
-                assert name is not None
-                if self.storage.mask_note(draft.mask_path) != name:
-                    self.storage.write_mask(photo, draft.mask_path, name, self.layers(index))
-            if export:
-                self.table.put(photo.name, self._row(index, draft))
-
-    def _row(self, index: int, draft: Draft) -> Row | None:
-        """The picture's row of the table; None if it is not complete."""
-        photo, step = self.photos[index], draft.step
-        if draft.state != "done":
+    def shape(self, index: int) -> dict[str, Any] | None:
+        """What `GET /api/pictures/ID/shape` answers; None without a checkpoint, a mask or a surface."""
+        subject = None if self.adviser is None else self.annotations.subject(index)
+        if subject is None or self.adviser is None:
             return None
-        rows = self.table.find(photo.name)
-        kept = rows[0] if rows else {"image": photo.name, **draft.others}
-        cells = self.table.cells(self._posed(index, step, kept), photo.original)
-        return {**kept, "mask": self._mask_cell(draft, step), "split": draft.split or "", **cells}
+        mesh = self.adviser.expert.shape(subject)
+        if len(mesh.faces) == 0:
+            return None
+        faces, (vertices,) = coarsen(np.asarray(mesh.faces), [np.asarray(mesh.vertices)], MOST_FACES)
+        return {"vertices": vertices.round(4).tolist(), "faces": faces.tolist()}
 
-    def _posed(self, index: int, step: Step, row: Row) -> Pose:
-        """The pose of a step as it is written: with its scale beside a true shape, which is measured in the world's unit."""
-        assert step.pose is not None
-        if row.get("shape") and step.pose.scale is None:
-            return step.pose._replace(scale=self.frame(index, step)["scale"])
-        return step.pose
-
-    def _mask_cell(self, draft: Draft, step: Step) -> str:
-        if step.mask is None or step.mask == ALPHA:
-            return ""
-        return step.mask.removeprefix(FILE) if step.mask.startswith(FILE) else draft.mask_path or ""
-
-    def _with_layers(self, index: int, step: Step, layers: Layers) -> Step:
-        """A step with layers that were drawn, which are written."""
-        box = object_box(layers.mask / np.float32(255))
-        if box is None:
-            return step._replace(mask=None, bounds=None)
-        digest = self.storage.keep_layers(self.photos[index], layers)
-        self._remember(self._layers, (index, digest), layers)
-        return step._replace(mask=digest, bounds=tuple(box))
-
-    def _with_bounds(self, index: int, step: Step) -> Step:
-        """A step with the box of the mask that it names, or without a mask if nothing is inside."""
-        if step.mask is None:
-            return step
-        photo = self.photos[index]
-        mask = read_mask(self.root, photo, None if step.mask == ALPHA else step.mask.removeprefix(FILE))
-        box = object_box(mask / np.float32(255))
-        return step._replace(mask=step.mask if box else None, bounds=tuple(box) if box else None)
-
-    def _previous_pose(self, index: int) -> dict[str, Any] | None:
-        """The pose of the nearest earlier picture that has one, or else of the next."""
-        order = [*range(index - 1, -1, -1), *range(index + 1, len(self.drafts))]
-        poses = (self.drafts[i].step.pose for i in order)
-        found = next((pose for pose in poses if pose is not None), None)
+    def _proposal(self, index: int) -> dict[str, Any] | None:
+        """The checkpoint's pose; without one, that of the nearest earlier picture that has one, or else of the next."""
+        opinion = self.annotations.opinion(index)
+        if self.adviser is not None and opinion is not None and opinion.proposal is not None:
+            return opinion.proposal._asdict()
+        drafts = self.annotations.drafts
+        order = [*range(index - 1, -1, -1), *range(index + 1, len(drafts))]
+        found = next((pose for i in order if (pose := drafts[i].step.pose) is not None), None)
         return found and Pose(*found[:3])._asdict()
-
-    def _remember(self, cache: collections.OrderedDict, key: Any, value: Any) -> None:
-        with self._cache_lock:
-            cache[key] = value
-            cache.move_to_end(key)
-            while len(cache) > IMAGES:
-                cache.popitem(last=False)
-
-
-def _others(row: Row) -> Row:
-    """The cells of a row that the page does not write."""
-    return {name: cell for name, cell in row.items() if name not in COLUMNS}

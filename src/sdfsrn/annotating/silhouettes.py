@@ -10,11 +10,10 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+FINE = 4  # polygons are drawn that many times larger: at their own size, borders would grow by half a pixel
 BACKGROUND, OBJECT = 1, 2  # seeds: pixels that a person has decided; 0 elsewhere
 
 Corners = tuple[float, float, float, float]  # left, top, right, bottom, in pixels from the outer corner of the first
-FINE = 4  # polygons are drawn that many times larger: at their own size, borders would grow by half a pixel
-
 
 class Layers(NamedTuple):
     """A mask, and what of it a person has decided."""
@@ -50,9 +49,14 @@ def stroke(layers: Layers, points: Sequence[Sequence[float]], radius: float, add
 def polygon(layers: Layers, points: Sequence[Sequence[float]], add: bool) -> Layers:
     """Add or remove the pixels that a polygon covers by half."""
     height, width = layers.mask.shape
-    canvas = Image.new("L", (FINE * width, FINE * height))
-    ImageDraw.Draw(canvas).polygon([(FINE * x - 0.5, FINE * y - 0.5) for x, y in points], 255)
-    return layers.decide(np.asarray(canvas.reduce(FINE)) >= 128, add)
+    corners = np.asarray(points, float)
+    left, top, right, bottom = whole_pixels((*corners.min(0), *corners.max(0)), (width, height))
+    canvas = Image.new("L", (FINE * (right - left), FINE * (bottom - top)))
+    fine = FINE * (corners - (left, top)) - 0.5  # Pillow counts from the middle of the first pixel
+    ImageDraw.Draw(canvas).polygon([tuple(point) for point in fine], 255)
+    where = np.zeros((height, width), bool)
+    where[top:bottom, left:right] = np.asarray(canvas.reduce(FINE)) >= 128
+    return layers.decide(where, add)
 
 
 def rectangle(size: tuple[int, int], box: Corners) -> Layers:

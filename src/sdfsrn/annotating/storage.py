@@ -2,6 +2,7 @@
 
     .annotations/<picture>/draft.json     the history and the present state: what is there has happened
     .annotations/<picture>/<digest>.png   layers that a step of it names: mask (gray) and seeds (alpha), as shown
+    .annotations/address.json             where the page was served, and its token
     masks/<picture without suffix>.png    the present mask, in the picture's own size; its note names the layers
 
 Files are written beside their place and moved into it. A draft is written after the layers that it names and before its mask.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -20,8 +22,9 @@ from PIL.PngImagePlugin import PngInfo
 from sdfsrn.annotating.drafts import Draft, from_json
 from sdfsrn.annotating.folder import DRAFTS, MASKS, Photo, is_inside
 from sdfsrn.annotating.silhouettes import Layers
-from sdfsrn.runtime.files import read_picture, write_atomically
+from sdfsrn.runtime.files import cache_key, read_picture, write_atomically
 
+ADDRESS = "address.json"
 NOTE = "annotation"  # key of the PNG note that names the layers of a mask
 
 
@@ -34,6 +37,24 @@ class Storage:
 
     def __init__(self, root: pathlib.Path) -> None:
         self.root = root
+
+    def address(self, names: list[str]) -> tuple[int, str | None]:
+        """Port and token of the last page on the folder, so that it goes on after a restart; 0 and None if it may not.
+
+        `names` are those of all pictures: with others, the numbers by which an open page knows them have moved.
+        """
+        try:
+            known = json.loads((self.root / DRAFTS / ADDRESS).read_text(encoding="utf-8"))
+            return (int(known["port"]), str(known["token"])) if known["names"] == cache_key(names) else (0, None)
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0, None
+
+    def keep_address(self, names: list[str], port: int, token: str) -> None:
+        """Write port and token, for nobody else to read."""
+        path = self.root / DRAFTS / ADDRESS
+        path.unlink(missing_ok=True)
+        path.touch(0o600)
+        path.write_text(json.dumps({"port": port, "token": token, "names": cache_key(names)}), encoding="utf-8")
 
     def clean(self) -> None:
         """Delete what a killed process left half written."""

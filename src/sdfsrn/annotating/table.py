@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import pathlib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -11,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from sdfsrn.annotating.drafts import Pose
 from sdfsrn.data.conventions import angles_from_rotation, rotation_from_angles, screen_matrix
 from sdfsrn.data.source import SPLITS
-from sdfsrn.data.sources.table import ANGLES, PLACE, Angles, open_table, read_table
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.data.sources.table import ANGLES, PLACE, Angles, read_rows, read_table, write_rows
 
-COLUMNS = ("image", "mask", "split", *ANGLES, *PLACE, "convention")
+WRITTEN = ("image", "mask", "split", *ANGLES, *PLACE, "convention")  # by the page
 SHARES = {"train": 8, "val": 1, "test": 1}
 
 Row = dict[str, str]
@@ -47,7 +44,7 @@ class CameraTable:
         seen = self._stamp()
         if seen == self._seen:
             return
-        rows = [row for _, row in open_table(self.root)[1]] if seen is not None else []
+        rows = read_rows(self.root)[1] if seen is not None else []
         if rows:
             records = read_table(self.root, self.stated)
             if not all(isinstance(record.pose, Angles) for record in records):
@@ -77,12 +74,7 @@ class CameraTable:
         rows = [other for other in self.rows if other not in before]
         if row is not None:
             rows.insert(self.rows.index(before[0]) if before else len(rows), row)
-        columns = dict.fromkeys([*(name for row in self.rows for name in row), *COLUMNS])
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue().encode())
+        write_rows(self.path, rows)
         self.rows, self._seen = rows, self._stamp()
 
     def next_split(self) -> str:

@@ -21,7 +21,7 @@ class DVR(ImplicitModel):
         encoder: image to latent code, with `latent_dim`.
         hypernetwork: latent code to `OccupancyField`: an `OccupancyDecoder`.
         raymarcher: (field, rays) to `OccupancyMarch`.
-        losses, optimizer, scheduler, validation: see `ShapeModel`.
+        losses, optimizer, scheduler, validation, pose: see `ShapeModel`.
     """
 
     raymarcher: OccupancyMarcher

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.meshes import Meshes
+from sdfsrn.models.pose import GivenPose
 from sdfsrn.models.rasterizer import MeshRendering, SoftRasterizer
 from sdfsrn.structures import Views
 from sdfsrn.system import OptimizerFactory, SchedulerFactory, ShapeModel, check_latent_dim, full_precision
@@ -27,7 +28,7 @@ class MeshModel(ShapeModel):
         decoder: latent code and image to `Meshes`, with `latent_dim`.
         rasterizer: (meshes, camera, size) to `MeshRendering`.
         losses: (meshes, rendering, views) to the loss and its terms.
-        optimizer, scheduler, validation: see `ShapeModel`.
+        optimizer, scheduler, validation, pose: see `ShapeModel`.
     """
 
     whole_pictures = True
@@ -42,8 +43,9 @@ class MeshModel(ShapeModel):
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         validation: EvaluationProtocol | None = None,
+        pose: GivenPose | None = None,
     ) -> None:
-        super().__init__(losses, optimizer, scheduler, validation)
+        super().__init__(losses, optimizer, scheduler, validation, pose)
         check_latent_dim(encoder, decoder, "decoder")
         self.encoder, self.decoder, self.rasterizer = encoder, decoder, rasterizer
 

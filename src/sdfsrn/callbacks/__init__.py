@@ -5,6 +5,7 @@ from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
 from sdfsrn.callbacks.monitors import LogOptimization, LogThroughput
 from sdfsrn.callbacks.pictures import LogPictures
+from sdfsrn.callbacks.poses import RefinedPoses
 from sdfsrn.callbacks.pretraining import SpherePretraining
 from sdfsrn.callbacks.progress import ProgressBar
 
@@ -18,5 +19,6 @@ __all__ = [
     "LogPictures",
     "LogThroughput",
     "ProgressBar",
+    "RefinedPoses",
     "SpherePretraining",
 ]

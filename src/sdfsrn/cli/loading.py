@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -44,9 +47,24 @@ def is_pretrained(config: DictConfig) -> bool:
 
 
 def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:
-    """The protocol that a config node describes; one without `_target_` changes single settings of the model's own."""
+    """The protocol that a config node describes; one without `_target_` changes single settings of the model's own.
+
+    A `rotation` may be a JSON file with 9 numbers, or 3 rows of 3, under `common_rotation`.
+
+    Raises:
+        ValueError: settings that cannot be, or a file without a rotation.
+    """
     changes = {str(key): value for key, value in config.items() if value is not None}
+    if isinstance(changes.get("rotation"), str):
+        changes["rotation"] = _read_rotation(pathlib.Path(changes["rotation"]))
     return instantiate(changes) if "_target_" in changes else dataclasses.replace(model.protocol, **changes)
+
+
+def _read_rotation(path: pathlib.Path) -> list[float]:
+    try:
+        return [float(value) for value in np.reshape(json.loads(path.read_bytes())["common_rotation"], 9)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"Expected a JSON file with 9 numbers as common_rotation at protocol.rotation={path}.") from error
 
 
 def pick_device(accelerator: str) -> torch.device:

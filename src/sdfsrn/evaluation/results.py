@@ -16,6 +16,7 @@ from torch import Tensor
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.source import Source, evenly_spaced, short_name
 from sdfsrn.evaluation.measuring import TrueShape, color_error, measure, read_truth
+from sdfsrn.evaluation.placing import in_true_world
 from sdfsrn.evaluation.previews import draw
 from sdfsrn.evaluation.references import OBJECTS, Reference, reference_rows
 from sdfsrn.evaluation.summary import Row
@@ -147,7 +148,7 @@ def _result(
 def _measured(thing: _Object, shape: Shape, rendering: Rendering, protocol: EvaluationProtocol) -> tuple[Row, trimesh.Trimesh]:
     """The row filled in, and the mesh, without faces if the reconstruction failed."""
     try:
-        mesh = shape.mesh(protocol.grid)
+        mesh = in_true_world(shape.mesh(protocol.grid), thing.truth.views[0], protocol)
     except ValueError as error:  # not finite
         return thing.row._replace(status=f"failure: {error}"), trimesh.Trimesh()
     status, values = measure(mesh, thing.truth, protocol)

@@ -18,6 +18,7 @@ from sdfsrn.meshes.geometry import sample_surface
 _ICP_POINTS = 10_000  # predicted points that ICP uses
 _ALIGNMENTS = {
     "none": lambda predicted, truth: identity(truth),
+    "view": lambda predicted, truth: identity(truth),  # of meshes, before they are measured: `sdfsrn.evaluation.placing`
     "yaw": yaw_alignment,
     "scale": scale_alignment,
     "anisotropic": box_alignment,
@@ -38,13 +39,17 @@ class EvaluationProtocol:
         icp_iterations: steps of rigid ICP from the prediction to the truth; 0 leaves ICP out. Appendix B.2.
         alignment: before ICP: `none`; `yaw`, a rotation about the vertical axis; `scale`, size and position;
             `anisotropic`, size along each axis and position. See `sdfsrn.functional.alignment`. Views are never aligned.
+            `view`, for worlds learned without poses: the mesh is laid over the truth through the camera that fits it to the
+            picture and the true camera, see `sdfsrn.evaluation.placing`; views are measured after it, validation without it.
+        rotation: of the predicted world to the true one, 9 numbers row by row, such as a run's `common_rotation`; meshes are
+            turned by it before anything is measured. None leaves them as they are.
         thresholds: of the F-scores, in the world's unit.
         squared: measure squared Chamfer distances as well.
         dense: evaluate the field at all nodes of the grid; else only near its surface, which may miss small separate parts,
             see `sdfsrn.functional.isosurface.sparse_sdf_grid`.
 
     Raises:
-        ValueError: an unknown alignment.
+        ValueError: an unknown alignment; numbers that are no rotation.
     """
 
     resolution: int = 128
@@ -59,11 +64,14 @@ class EvaluationProtocol:
     thresholds: Sequence[float] = (0.01, 0.02, 0.05)
     squared: bool = False
     dense: bool = True
+    rotation: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.alignment not in _ALIGNMENTS:
             raise ValueError(f"Expected protocol.alignment of {', '.join(_ALIGNMENTS)}, got {self.alignment}.")
         object.__setattr__(self, "thresholds", tuple(self.thresholds))  # configs hand over lists
+        if self.rotation is not None:
+            object.__setattr__(self, "rotation", tuple(_checked_rotation(self.rotation)))
 
     @property
     def grid(self) -> Grid:
@@ -101,3 +109,12 @@ class EvaluationProtocol:
         """The predicted points after `register`, on the truth's device."""
         predicted = predicted.to(truth.device)
         return self.register(predicted, truth).apply(predicted) if self.aligns else predicted
+
+
+def _checked_rotation(numbers: Sequence[float]) -> list[float]:
+    """Raises ValueError unless they are a rotation, row by row."""
+    values = torch.tensor(list(numbers), dtype=torch.float64)
+    matrix = values.reshape(3, 3) if len(values) == 9 else torch.zeros(3, 3, dtype=torch.float64)
+    if not torch.allclose(matrix @ matrix.T, torch.eye(3).to(matrix), atol=1e-3) or torch.det(matrix) < 0:
+        raise ValueError(f"Expected protocol.rotation to be the 9 numbers of a rotation, row by row, got {list(numbers)}.")
+    return [float(value) for value in values]

@@ -8,6 +8,7 @@ from sdfsrn.models.implicit import ImplicitShape
 from sdfsrn.models.meshes import Meshes, SphereTemplate, Texture
 from sdfsrn.models.occupancy import OccupancyDecoder, OccupancyField
 from sdfsrn.models.occupancy_marcher import OccupancyMarcher
+from sdfsrn.models.pose import GivenPose, PoseResidual
 from sdfsrn.models.rasterizer import MeshRendering, SoftRasterizer
 from sdfsrn.models.raymarcher import DenseRayMarcher, LSTMRayMarcher, SphereTracer
 from sdfsrn.models.shape import Shape
@@ -22,6 +23,7 @@ __all__ = [
     "FieldConfig",
     "FlatConvEncoder",
     "FlatResNetEncoder",
+    "GivenPose",
     "Hypernetwork",
     "ImplicitShape",
     "LSTMRayMarcher",
@@ -32,6 +34,7 @@ __all__ = [
     "OccupancyDecoder",
     "OccupancyField",
     "OccupancyMarcher",
+    "PoseResidual",
     "ResNetEncoder",
     "Shape",
     "SoftRasterizer",

@@ -18,6 +18,7 @@ from sdfsrn.data.batches.hulls import load_hull_depth, objects_of
 from sdfsrn.data.batches.pictures import Pictures
 from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.sampling import Position, StepSampler
+from sdfsrn.data.batches.turned import TurnedSource
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.data.source import Source
@@ -44,6 +45,8 @@ class Loading(TypedDict, total=False):
     mirror: bool
     hull_depth: bool
     hull_folder: str | None
+    pose_noise: float
+    pose_flips: float
 
 
 class ViewsDataModule(pl.LightningDataModule, abc.ABC):
@@ -67,6 +70,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         mirror: show half of the training pictures in a mirror, see `BatchSettings`.
         hull_depth: give the training rays the depth of the object's visual hull, made once of all its training views.
         hull_folder: keeps these depths; None takes `hulls` in SDFSRN_CACHE, by default ~/.cache/sdfsrn.
+        pose_noise, pose_flips: wrong poses of the training pictures, for experiments, see `TurnedSource`; always the same ones.
     """
 
     crop: float | None = None  # see `Preprocessing`
@@ -88,6 +92,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         mirror: bool = False,
         hull_depth: bool = False,
         hull_folder: str | None = None,
+        pose_noise: float = 0.0,
+        pose_flips: float = 0.0,
     ) -> None:
         super().__init__()
         if batch_size < 1 or (num_rays is not None and num_rays < 1):
@@ -103,6 +109,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         self.on_device = on_device and preload
         self.hull_depth = hull_depth
         self.hull_folder = pathlib.Path(hull_folder) if hull_folder else cache_folder() / "hulls"
+        self.pose_noise, self.pose_flips = pose_noise, pose_flips
         self._datasets: dict[str, PictureDataset] = {}
         self._stored: Pictures | None = None
 
@@ -126,6 +133,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         if split not in self._datasets:
             source = self.source(split)
             objects = objects_of(source) if self.hull_depth and split == "train" else None
+            if split == "train" and (self.pose_noise or self.pose_flips):
+                source = TurnedSource(source, self.pose_noise, self.pose_flips)
             if self.preload:
                 source = PreloadedSource(source, split, self.memmap_dir)
             hulls = load_hull_depth(source, objects, split, self.hull_folder) if objects else None

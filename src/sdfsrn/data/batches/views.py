@@ -116,6 +116,9 @@ def make_views(pictures: Pictures, params: AugmentationParams | None, settings: 
         hull_depth=_known(hull_depth, pixels),
         points=pictures.points,
         index=pictures.index,
+        mirrored=params.mirrored
+        if params is not None and settings.mirror
+        else torch.zeros_like(pictures.index, dtype=torch.bool),
     )
     return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, views)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from sdfsrn.data.conventions import convention_with_angles as check_angles
 from sdfsrn.data.cropping import Window
 from sdfsrn.data.source import SPLITS
 from sdfsrn.functional.camera import Camera
+from sdfsrn.runtime.files import write_atomically
 
 ANGLES = ("azimuth", "elevation", "theta")
 PLACE = ("scale", "x", "y")
@@ -74,7 +76,7 @@ def read_table(root: pathlib.Path, convention: str | None) -> list[FolderRecord]
     Raises:
         ValueError: no table or two; unknown columns; no rows; and the first few bad rows together.
     """
-    path, rows = open_table(root)
+    path, rows = _open(root)
     if not rows:
         raise ValueError(f"Expected at least one row in {path}, got none.")
     if convention is not None and convention not in CONVENTIONS:
@@ -86,6 +88,27 @@ def read_table(root: pathlib.Path, convention: str | None) -> list[FolderRecord]
     _check_equal("projection", {record.where: record.pose.projection for record in records}, path)
     collect(records, _once(), path)
     return records
+
+
+def read_rows(root: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, str]]]:
+    """A folder's table, and its rows as they stand there, cells as text.
+
+    Raises:
+        ValueError: no table or two, or one that cannot be read.
+    """
+    path, rows = _open(root)
+    return path, [row for _, row in rows]
+
+
+def write_rows(path: pathlib.Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a table with the columns of all its rows, in the order of COLUMNS; CSV or JSON by the path's suffix."""
+    if path.suffix == ".json":
+        return write_atomically(path, json.dumps([dict(row) for row in rows], indent=1).encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [name for name in COLUMNS if any(name in row for row in rows)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def collect(items: Iterable[Any], function: Callable[[Any], T], path: pathlib.Path) -> list[T]:
@@ -102,12 +125,7 @@ def collect(items: Iterable[Any], function: Callable[[Any], T], path: pathlib.Pa
     return results
 
 
-def open_table(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
-    """The path of a folder's table and its rows, unchecked but for their columns; with each, where it stands.
-
-    Raises:
-        ValueError: no table or two, or one that cannot be read.
-    """
+def _open(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
     if not root.is_dir():
         raise ValueError(f"Expected pictures in {root}, which does not exist: set data.root to the folder that holds them.")
     paths = [path for path in (root / "cameras.csv", root / "cameras.json") if path.is_file()]

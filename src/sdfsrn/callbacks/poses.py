@@ -1,0 +1,117 @@
+"""Refined poses of the training pictures: the decision to refine them, the flips, and the table at the end."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Bool
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+from sdfsrn.data.source import Source, evenly_spaced
+from sdfsrn.models.pose import PoseResidual
+from sdfsrn.poses.refining import flipped, refine_poses, silhouette_iou
+from sdfsrn.poses.table import PoseRecord, common_rotation, moved_sheet, write_poses
+from sdfsrn.structures import Views
+from sdfsrn.system import ShapeModel
+
+CHUNK = 32  # pictures at once
+
+
+class RefinedPoses(pl.Callback):
+    """Turn flipped poses, decide whether to refine the others, and write down what became of them; for `PoseResidual`.
+
+    When its rows may move for the first time, (1) the poses of the first validation pictures, which the model was not trained
+    on, are refined as a check: unless their silhouettes fit better by `min_gain` on average, the annotated poses are taken for
+    good and stay; (2) training pictures whose silhouettes fit better by `flip_margin` with the object turned by 180 degrees
+    about its vertical axis are turned.
+
+    Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
+    moved most.
+
+    Args:
+        folder: of these files.
+        num_objects: validation pictures that are looked at, at most.
+        min_gain: in intersection over union.
+        flip_margin: in intersection over union; None turns none.
+    """
+
+    def __init__(self, folder: str, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.05) -> None:
+        self.folder = pathlib.Path(folder)
+        self.num_objects, self.min_gain, self.flip_margin = num_objects, min_gain, flip_margin
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
+        """Decide, before the first step in which poses move."""
+        if not isinstance(pl_module, ShapeModel) or not isinstance(pl_module.pose, PoseResidual):
+            return
+        pose = pl_module.pose
+        if trainer.global_step != math.ceil(pose.frozen * pl_module.total_steps):
+            return
+        validation, training = (trainer.datamodule.dataset(split).source for split in ("val", "train"))  # type: ignore[attr-defined]
+        pose.decide(self._gain(pl_module, validation) >= self.min_gain, self._flips(pl_module, training))
+        rank_zero_info(
+            f"Poses: {int(pose.flipped.sum())} of {len(pose.rows)} are turned by 180 degrees; the others "
+            f"{'are refined' if pose.moving else 'fit as they are, and stay'}."
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the poses."""
+        if not isinstance(pl_module, ShapeModel) or not isinstance(pl_module.pose, PoseResidual) or not trainer.is_global_zero:
+            return
+        source = trainer.datamodule.dataset("train").source  # type: ignore[attr-defined]
+        records, world = self._records(pl_module, source)
+        write_poses(self.folder, records, world, bool(pl_module.pose.moving))
+        moved_sheet(source, records).save(self.folder / "poses.png")
+        rank_zero_info(f"Poses: wrote {self.folder / 'poses.csv'}.")
+
+    def _gain(self, model: ShapeModel, source: Source) -> float:
+        """Mean gain in intersection over union of validation pictures whose poses are refined."""
+        views = model.preprocessing.views(source, evenly_spaced(len(source), self.num_objects), model.device)
+        refined = refine_poses(model, views, sigma=_residual(model).sigma).camera
+        before, after = silhouette_iou(model, views, [views.camera, refined])
+        return float((after - before).mean())
+
+    def _flips(self, model: ShapeModel, source: Source) -> Bool[Tensor, " n"]:
+        """Which training pictures fit better by the margin with the object turned about."""
+        if self.flip_margin is None:
+            return torch.zeros_like(_residual(model).flipped)
+        gains = []
+        for views in _chunks(model, source):
+            given, turned = silhouette_iou(model, views, [views.camera, flipped(views.camera)])
+            gains.append(turned - given)
+        return torch.cat(gains) > self.flip_margin
+
+    def _records(self, model: ShapeModel, source: Source) -> tuple[list[PoseRecord], np.ndarray]:
+        """What became of each pose, in the annotated world, and the rotation of the learned world to that."""
+        pose, annotated, start, learned, ious = _residual(model), [], [], [], []
+        for views in _chunks(model, source):
+            refined = pose(views).camera
+            turn = pose.flipped[views.index]
+            starts = torch.where(turn[:, None, None], *(c.world_to_camera for c in (flipped(views.camera), views.camera)))
+            ious.append(silhouette_iou(model, views, [views.camera, refined]).T)
+            for rotations, pose_matrix in zip((annotated, start, learned), (views.camera[0], starts, refined[0]), strict=True):
+                rotations.append(pose_matrix[..., :3].double().cpu().numpy())
+        before, between, after = (np.concatenate(rotations) for rotations in (annotated, start, learned))
+        world = common_rotation(between, after)
+        after = after @ world.T
+        found = torch.cat(ious).tolist()
+        flips = pose.flipped.tolist()
+        records = [
+            PoseRecord(n, b, a, f, *iou) for n, b, a, f, iou in zip(source.names, before, after, flips, found, strict=True)
+        ]
+        return records, world
+
+
+def _residual(model: ShapeModel) -> PoseResidual:
+    assert isinstance(model.pose, PoseResidual)
+    return model.pose
+
+
+def _chunks(model: ShapeModel, source: Source) -> Iterator[Views]:
+    for first in range(0, len(source), CHUNK):
+        yield model.preprocessing.views(source, range(first, min(first + CHUNK, len(source))), model.device)

@@ -1,0 +1,171 @@
+"""Poses of the training pictures: as annotated, or corrected while the shapes are learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sdfsrn.structures import Views
+
+BETAS, EPS = (0.9, 0.99), 1e-8  # of Adam: a row forgets its past within its next hundred batches
+
+
+class GivenPose(nn.Module):
+    """The annotated poses as they are. Other treatments are subclasses.
+
+    Attributes:
+        names: of the training pictures, where poses are learned for each; else None.
+    """
+
+    names: list[str] | None = None
+
+    def forward(self, views: Views) -> Views:
+        """The views of training pictures, seen from the poses that this part takes for right."""
+        return views
+
+    def penalty(self, views: Views) -> Float[Tensor, ""] | None:
+        """What is added to the loss, logged as `train/pose`; None for nothing."""
+        return None
+
+    def attach(self, names: Sequence[str]) -> None:
+        """Take the names of all training pictures, in the order of `views.index`, before the training starts."""
+
+    def schedule(self, done: float) -> None:
+        """Set what depends on the share of the training that is done."""
+
+    def update(self) -> None:
+        """Change the poses by the gradients of a step, when those of the weights are there."""
+
+
+class PoseResidual(GivenPose):
+    """A rotation for each training picture, beside its annotated pose, learned with the shapes.
+
+    R = exp([w]x) R0 turns the object about the camera's axes; its place in the picture and its size stay. As each object is
+    seen once, only what the network has learned from all others can tell that a pose is wrong. So the rows stay at 0 at
+    first, and their rate then falls to 0 in a cosine.
+
+    Each row has its own Adam, which moves it only by batches that hold its picture. w is kept shorter than `bound` sigmas,
+    and |w|^2 / sigma^2, times `prior`, is added to the loss.
+
+    Args:
+        sigma: error of the annotated poses that is expected about each axis, degrees.
+        lr: of the rows' Adam at first, radians.
+        frozen: share of the training in which the rows stay at 0.
+        prior: weight of the squared length.
+        bound: greatest length of w, in sigmas.
+
+    Attributes:
+        rows: w of all pictures, radians about the camera's axes x, y, z.
+        flipped: pictures whose object is first turned by 180 degrees about the world's y axis.
+        moving: the rows may move; `decide` can forbid it.
+    """
+
+    mean: Tensor
+    square: Tensor
+    count: Tensor
+    flipped: Tensor
+    moving: Tensor
+
+    def __init__(
+        self, sigma: float = 5.0, lr: float = 0.02, frozen: float = 0.25, prior: float = 1e-3, bound: float = 3.0
+    ) -> None:
+        super().__init__()
+        if not (0 < sigma <= 60 and lr > 0 and prior >= 0 and bound > 0):
+            raise ValueError(
+                "Expected model.pose.sigma above 0 and at most 60 degrees, lr and bound above 0, and prior of at least 0, "
+                f"got {sigma}, {lr}, {bound} and {prior}."
+            )
+        if not 0 <= frozen < 1:
+            raise ValueError(f"Expected model.pose.frozen of at least 0 and less than 1, got {frozen}.")
+        self.sigma, self.lr, self.frozen, self.prior, self.bound = sigma, lr, frozen, prior, bound
+        self._rate = 0.0
+        self.register_buffer("moving", torch.ones((), dtype=torch.bool))
+        self._allocate(0)
+
+    def _allocate(self, count: int) -> None:
+        like = self.rows if "rows" in self._parameters else torch.zeros(0)
+        self.rows = nn.Parameter(like.new_zeros(count, 3))
+        for name, shape in {"mean": (count, 3), "square": (count, 3), "count": (count, 1)}.items():
+            self.register_buffer(name, like.new_zeros(shape))
+        self.register_buffer("flipped", torch.zeros(count, dtype=torch.bool, device=like.device))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        stored = state_dict.get(f"{prefix}rows")
+        if stored is not None and len(self.rows) == 0:
+            self._allocate(len(stored))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def attach(self, names: Sequence[str]) -> None:
+        """Make a row for each picture, unless a checkpoint has brought them.
+
+        Raises:
+            ValueError: the checkpoint's rows belong to other pictures.
+        """
+        if self.names is not None and list(names) != self.names:
+            changed = next(pair for pair in zip([*self.names, "none"], [*names, "none"], strict=False) if pair[0] != pair[1])
+            raise ValueError(
+                f"Expected the training pictures of the checkpoint, whose poses are being refined, got {changed[1]} in the "
+                f"place of {changed[0]}: restore the folder, or begin a new training."
+            )
+        if self.names is None or len(self.rows) != len(names):
+            self._allocate(len(names))
+        self.names = list(names)
+
+    def schedule(self, done: float) -> None:
+        """Set the rate of the rows."""
+        running = (done - self.frozen) / (1 - self.frozen)
+        self._rate = 0.0 if running < 0 else self.lr * 0.5 * (1 + math.cos(math.pi * min(running, 1.0)))
+
+    def forward(self, views: Views) -> Views:
+        """The views with corrected cameras."""
+        pose = views.camera.world_to_camera
+        flip = torch.where(self.flipped[views.index][:, None], _half_turn(1, pose), 1.0)
+        rotation = self.turns(views).to(pose) @ (pose[..., :3] * flip[:, None])
+        return views._replace(camera=views.camera._replace(world_to_camera=torch.cat([rotation, pose[..., 3:]], -1)))
+
+    def turns(self, views: Views) -> Float[Tensor, "b 3 3"]:
+        """exp([w]x) of the pictures; of mirrored ones, whose x is turned about, the turn that the mirror shows."""
+        from kornia.geometry.conversions import axis_angle_to_rotation_matrix  # takes 0.7 s to import
+
+        vector = self.rows[views.index]
+        if views.mirrored is not None:
+            vector = vector * torch.where(views.mirrored[:, None], _half_turn(0, vector), 1.0)
+        turns: Tensor = axis_angle_to_rotation_matrix(vector)
+        return turns
+
+    def penalty(self, views: Views) -> Float[Tensor, ""]:
+        """`prior` times the mean of |w|^2 / sigma^2."""
+        return self.prior * self.rows[views.index].square().sum(-1).mean() / math.radians(self.sigma) ** 2
+
+    def decide(self, moving: bool, flipped: Bool[Tensor, " n"]) -> None:
+        """Set whether the rows may move at all, and which pictures are turned by 180 degrees."""
+        self.moving.fill_(moving)
+        self.flipped.copy_(flipped)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of the Adam of each row that has a gradient. Kingma, Ba 2015."""
+        grad, self.rows.grad = self.rows.grad, None
+        if grad is None or self._rate == 0:
+            return
+        used = self.moving & (grad != 0).any(1, keepdim=True) & grad.isfinite().all(1, keepdim=True)
+        grad = torch.where(used, grad, 0.0)
+        self.count += used
+        self.mean.copy_(torch.where(used, self.mean.lerp(grad, 1 - BETAS[0]), self.mean))
+        self.square.copy_(torch.where(used, self.square.lerp(grad.square(), 1 - BETAS[1]), self.square))
+        count = self.count.clamp(min=1)
+        scale = (self.square / (1 - BETAS[1] ** count)).sqrt() + EPS
+        moved = self.rows - self._rate * self.mean / (1 - BETAS[0] ** count) / scale
+        longest = math.radians(self.bound * self.sigma)
+        moved = moved * (longest / moved.norm(dim=1, keepdim=True).clamp(min=longest))
+        self.rows.copy_(torch.where(used, moved, self.rows))
+
+
+def _half_turn(axis: int, like: Tensor) -> Float[Tensor, " 3"]:
+    """Factors of a vector's components under a turn by 180 degrees about an axis."""
+    return 2 * torch.eye(3, dtype=like.dtype, device=like.device)[axis] - 1
