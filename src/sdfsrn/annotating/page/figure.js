@@ -24,7 +24,13 @@ function line(context, points, color, width, dashes = []) {
   context.setLineDash([]);
 }
 
-function letters(context, text, [x, y], color, size) {
+/** Writes at a point, or at the border nearest to it. */
+function letters(context, text, at, color, size) {
+  const { canvas } = context;
+  const ratio = context.getTransform().a;
+  const margin = 0.35 * size * text.length + 6;
+  const x = Math.min(canvas.width / ratio - margin, Math.max(margin, at[0]));
+  const y = Math.min(canvas.height / ratio - size, Math.max(size, at[1]));
   context.font = `650 ${size}px system-ui, sans-serif`;
   context.textAlign = "center";
   context.textBaseline = "middle";
