@@ -127,9 +127,9 @@ export class Shape {
     drawAxes(context, toStage, side);
   }
 
-  /** Intersection over union of the shape's silhouette and the mask, in a window of three units of `frame`. */
+  /** Intersection over union of the shape's silhouette and the mask, in a window of four units of `frame`. */
   iou(pose, frame, size, mask) {
-    const factor = COMPARED / (1.5 * frame.scale * size.width);
+    const factor = COMPARED / (2 * frame.scale * size.width);
     const [x, y] = [(frame.x + 1) * size.width / 2, (frame.y + 1) * size.height / 2];
     const context = this.small;
     const alphas = (draw) => {
