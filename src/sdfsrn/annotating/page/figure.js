@@ -125,6 +125,8 @@ export class Shape {
     fillTriangles(area, toStage(this.vertices), this.faces);
     drawRing(context, this.area, 1.75 * ratio, 0.1);
     drawAxes(context, toStage, side);
+    const nose = drawNose(context, (points) => toStage(points.map((point) => point.map((value) => side * value))), false);
+    letters(context, "front", nose, ORANGE, 13);
   }
 
   /** Intersection over union of the shape's silhouette and the mask, in a window of four units of `frame`. */
