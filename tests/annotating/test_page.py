@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial.transform import Rotation
 
 from annotator import Annotator, Serving, iou, read_back, read_mask
@@ -340,7 +341,8 @@ def test_skipping_flags_and_the_way_through_the_folder(visit, root):
     keyboard.press("p")
     annotator.settle()
     assert page.inner_text("#state") == "1 of 3 · skipped, unsure, cut off"
-    assert page.inner_text("#count") == "0 of 2 (1 skipped)"
+    assert page.inner_text("#count") == "0 of 2"
+    assert page.get_attribute("#count", "title") == "1 skipped"
     keyboard.press("s")
     annotator.settle()
     assert page.inner_text("#state") == "1 of 3 · nothing yet, unsure, cut off"
@@ -390,3 +392,54 @@ def test_hostile_names_stay_words(visit, root):
     annotator.settle()
     assert annotator.page.evaluate("window.hacked") is None
     assert HOSTILE in annotator.page.locator("#filmstrip button").evaluate_all("(cells) => cells.map((cell) => cell.title)")[0]
+
+
+def test_a_predicted_shape_is_outlined_and_compared_with_the_mask(visit, chromium):
+    """A ball over a disc of its size: IoU 1; over a disc of half its radius: 1/4. No box is drawn."""
+    ball = trimesh.creation.icosphere(3, 0.5)
+    annotator = visit()
+    page = annotator.page
+    page.route("**/api/state", lambda route: route.fulfill(json=route.fetch().json() | {"model": True}))
+    page.route("**/shape", lambda route: route.fulfill(json={"vertices": ball.vertices.tolist(), "faces": ball.faces.tolist()}))
+    page.reload()
+    annotator.settle()
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    circle = np.column_stack([240 + 60 * np.cos(angles), 192 + 60 * np.sin(angles)])
+    page.evaluate("(points) => annotation.edit({ do: 'polygon', add: true, points })", circle.tolist())
+    annotator.settle()
+    page.keyboard.press("2")
+    page.locator("#iou:not([hidden])").wait_for()
+    for radius, expected in ((60, 1), (120, 0.25)):
+        pose = {"azimuth": 30, "elevation": 20, "theta": 0, "scale": 4 * radius / 480, "x": 0, "y": 0}
+        page.evaluate("(pose) => annotation.posing.change(pose)", pose)
+        annotator.settle()
+        assert abs(page.evaluate("annotation.iou") - expected) < 0.03
+        drawn = page.evaluate(
+            """([x, y]) => {
+            const { canvas } = annotation.stage.contexts.overlay;
+            const context = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+            context.drawImage(canvas, 0, 0);
+            const [left, top] = annotation.stage.view.toStage(x, y);
+            return context.getImageData(left - 4, top - 4, 9, 9).data.some((value, i) => i % 4 === 3 && value > 200);
+        }""",
+            [240 - radius * np.sqrt(0.5), 192 - radius * np.sqrt(0.5)],
+        )
+        assert drawn
+    assert page.inner_text("#iou").endswith("IoU 0.25")
+
+
+def test_the_review_shows_what_deserves_a_look_and_takes_a_better_pose(visit):
+    annotator = visit()
+    page, keyboard = annotator.page, annotator.page.keyboard
+    keyboard.press("2")
+    keyboard.press("2")
+    annotator.settle()
+    better = {"azimuth": 270, "elevation": 10, "theta": 0, **NEW}
+    look = [{"id": 0, "reason": "turned by 180 degrees fits better", "iou": 0.4, "better": better}]
+    page.route("**/api/review", lambda route: route.fulfill(json={"sheet": [0], "look": look}))
+    keyboard.press("v")
+    page.locator("#sheet h3", has_text="Look at this picture").wait_for()
+    page.locator(".better", has_text="270°").click()
+    annotator.settle()
+    assert annotator.dialled() == (270, 10, 0)
+    assert page.evaluate("annotation.draft.pose") == better

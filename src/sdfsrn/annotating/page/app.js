@@ -130,7 +130,6 @@ export class App {
     this._absorb(this.current, draft);
     this.posing.show();
     this.shown("picture");
-    this.refresh();
     if (isFirst) this.early.splice(0).forEach(({ time, run }) => performance.now() - time < EARLY && run());
     const isWaiting = this.mask && this.outbox.pending(this.current.id).some((edit) => !KEEP_MASK.has(edit.do));
     if (!isWaiting && this.maskShown !== draft.mask) await this.reloadMask();
@@ -150,7 +149,7 @@ export class App {
     if (stroke) fresh.stroke(stroke.points, radius, stroke.add);
     Object.assign(this, { mask: fresh, maskShown: draft.mask });
     this.posed();
-    this.refresh();
+    this.refresh("mask", "overlay");
   }
 
   /** An edit was refused: shows again what the server has. */
@@ -178,15 +177,16 @@ export class App {
     this.shown("pose");
   }
 
-  refresh() {
-    this.stage.refresh();
+  /** Shows the tools anew, and layers of the stage; all of them if none is named. */
+  refresh(...layers) {
+    this.stage.refresh(...layers);
     this.shown("tools");
   }
 
   setStep(step) {
     this.leave();
     this.step = step;
-    this.refresh();
+    this.refresh("mask", "overlay");
     this.shown("pose");
   }
 
@@ -246,7 +246,7 @@ export class App {
 
   hide() {
     this.isHidden = !this.isHidden;
-    this.refresh();
+    this.refresh("mask", "overlay");
   }
 }
 

@@ -35,13 +35,13 @@ export class Drawing {
   choose(tool) {
     this.cancel();
     this.tool = tool;
-    this.app.refresh();
+    this.app.refresh("overlay");
   }
 
   resize(direction) {
     const radius = this.radius * STEP ** direction;
     this.radius = Math.min(RADII[1], Math.max(RADII[0], direction > 0 ? Math.ceil(radius) : Math.floor(radius)));
-    this.app.refresh();
+    this.app.refresh("overlay");
   }
 
   point(cursor, { isByKeys = false } = {}) {
@@ -82,7 +82,7 @@ export class Drawing {
     if (this.tool === "polygon") this._corner(this.cursor.map(round));
     else if (this.box || this.stroke) this.lift();
     else this.press(false);
-    this.app.refresh();
+    this.app.refresh("overlay");
   }
 
   /** Ends what is being drawn without an edit. Returns whether there was anything. */
@@ -91,7 +91,7 @@ export class Drawing {
     const wasStroke = this.stroke !== null;
     Object.assign(this, { box: null, corners: [], stroke: null, isReversed: false });
     if (wasStroke) app.reloadMask();
-    if (isActive) app.refresh();
+    if (isActive) app.refresh("overlay");
     return isActive;
   }
 
@@ -100,7 +100,7 @@ export class Drawing {
     if (this.corners.length === 0) return false;
     this.corners.pop();
     this.isReversed &&= this.corners.length > 0;
-    this.app.refresh();
+    this.app.refresh("overlay");
     return true;
   }
 
@@ -113,7 +113,7 @@ export class Drawing {
       app.mask.polygon(points, add);
       app.edit({ do: "polygon", add, points });
     }
-    app.refresh();
+    app.refresh("mask", "overlay");
     return true;
   }
 
@@ -141,7 +141,7 @@ export class Drawing {
     if (box[2] - box[0] < 3 || box[3] - box[1] < 3) return;
     this.app.edit({ do: "box", box });
     this.tool = "brush";  // what the box got wrong is corrected by strokes
-    this.app.refresh();
+    this.app.refresh("overlay");
   }
 
   _inside([x, y]) {

@@ -24,7 +24,13 @@ function line(context, points, color, width, dashes = []) {
   context.setLineDash([]);
 }
 
-function letters(context, text, [x, y], color, size) {
+/** Writes at a point, or at the border nearest to it. */
+function letters(context, text, at, color, size) {
+  const { canvas } = context;
+  const ratio = context.getTransform().a;
+  const margin = 0.35 * size * text.length + 6;
+  const x = Math.min(canvas.width / ratio - margin, Math.max(margin, at[0]));
+  const y = Math.min(canvas.height / ratio - size, Math.max(size, at[1]));
   context.font = `650 ${size}px system-ui, sans-serif`;
   context.textAlign = "center";
   context.textBaseline = "middle";
@@ -119,11 +125,13 @@ export class Shape {
     fillTriangles(area, toStage(this.vertices), this.faces);
     drawRing(context, this.area, 1.75 * ratio, 0.1);
     drawAxes(context, toStage, side);
+    const nose = drawNose(context, (points) => toStage(points.map((point) => point.map((value) => side * value))), false);
+    letters(context, "front", nose, ORANGE, 13);
   }
 
-  /** Intersection over union of the shape's silhouette and the mask, in a window of three units of `frame`. */
+  /** Intersection over union of the shape's silhouette and the mask, in a window of four units of `frame`. */
   iou(pose, frame, size, mask) {
-    const factor = COMPARED / (1.5 * frame.scale * size.width);
+    const factor = COMPARED / (2 * frame.scale * size.width);
     const [x, y] = [(frame.x + 1) * size.width / 2, (frame.y + 1) * size.height / 2];
     const context = this.small;
     const alphas = (draw) => {
@@ -146,9 +154,7 @@ export class Shape {
 /** Draws a canvas as a bright line around its opaque part, and that part at `opacity`. `width` in device pixels. */
 export function drawRing(context, canvas, width, opacity) {
   Object.assign(ring.canvas, { width: canvas.width, height: canvas.height });  // and clears it
-  for (let i = 0; i < 8; i += 1) {
-    ring.drawImage(canvas, width * Math.cos(i * Math.PI / 4), width * Math.sin(i * Math.PI / 4));
-  }
+  for (const [x, y] of [[1, 1], [1, -1], [-1, 1], [-1, -1]]) ring.drawImage(canvas, 0.8 * width * x, 0.8 * width * y);
   ring.globalCompositeOperation = "destination-out";
   ring.drawImage(canvas, 0, 0);
   ring.globalCompositeOperation = "destination-over";

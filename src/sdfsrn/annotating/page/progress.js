@@ -65,7 +65,8 @@ export function showProgress(all, eta) {
   const isOver = done + skipped === all.length;
   const minutes = Math.ceil((eta ?? 0) / 60);
   const left = eta === null || isOver ? "" : minutes <= 1 ? ", about a minute left" : `, about ${minutes} min left`;
-  write(byId("count"), `${done} of ${all.length - skipped}${left}${skipped ? ` (${skipped} skipped)` : ""}`);
+  write(byId("count"), `${done} of ${all.length - skipped}${left}`);
+  byId("count").title = skipped ? `${skipped} skipped` : "";
   Object.assign(byId("bar"), { max: Math.max(1, all.length - skipped), value: done });
 }
 

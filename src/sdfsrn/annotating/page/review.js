@@ -69,7 +69,7 @@ export class Review {
       }
       return cells;
     });
-    return [element("section", {}, element("h3", {}, `Look at these ${look.length}`), element("div", { class: "cells" }, ...cells))];
+    return [element("section", {}, element("h3", {}, look.length === 1 ? "Look at this picture" : `Look at these ${look.length}`), element("div", { class: "cells" }, ...cells))];
   }
 
   _sectors(pictures) {

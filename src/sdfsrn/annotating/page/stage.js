@@ -57,13 +57,13 @@ export class Stage {
     const factor = this.ratio * this.view.zoom;
     context.setTransform(factor, 0, 0, factor, this.ratio * this.view.left, this.ratio * this.view.top);
     context.imageSmoothingEnabled = factor < SMOOTH;
-    context.imageSmoothingQuality = "medium";
   }
 
   _picture(context) {
     const { bitmap, current } = this.app;
     if (!current || !bitmap) return;
     this._inPicture(context);
+    context.imageSmoothingQuality = "medium";
     context.drawImage(bitmap, 0, 0, current.width, current.height);
   }
 

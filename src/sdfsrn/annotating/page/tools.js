@@ -59,11 +59,12 @@ export function showPose(app, isTyping) {
 
 /** What to do now, in one line. */
 export function hint(app) {
-  const { step, drawing, current, canCut, mask, draft } = app;
+  const { step, drawing, current, canCut, mask, draft, shape } = app;
   if (current.error) return current.error;
   if (!draft) return "";
   if (step === "pose") {
-    return "Drag turns the box until its orange front lies on the object's front. Shift: roll, wheel: size, middle button: move.";
+    const aim = shape ? "the predicted shape onto the object" : "the box until its orange front lies on the object's front";
+    return `Drag turns ${aim}. Shift: roll, wheel: size, middle button: move.`;
   }
   if (drawing.tool === "box") {
     return canCut ? "Drag a box round the object, a little larger than it." : "Drag a box; then erase around the object.";
