@@ -11,61 +11,13 @@ import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from posed import Knowing, box, camera, degrees, first_faces, photograph, seat
 from scenes import CAMERAS
 from sdfsrn.data.conventions import rotation_from_angles
 from sdfsrn.data.preprocessing import Preprocessing
-from sdfsrn.data.source import ImageSample
 from sdfsrn.data.sources.folder import FolderSource
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
-from sdfsrn.losses import Objective
-from sdfsrn.meshes.rendering import render_mask
 from sdfsrn.poses.search import PoseSearch, flip_test, predicted_mesh, propose_pose, unposed_picture
-from sdfsrn.system import ShapeModel
-
-
-def box(size: tuple[float, float, float], at: tuple[float, float, float], color: tuple[int, int, int]) -> trimesh.Trimesh:
-    part = trimesh.creation.box(size, trimesh.transformations.translation_matrix(at))
-    part.visual.vertex_colors = np.tile([*color, 255], (len(part.vertices), 1)).astype(np.uint8)
-    return part
-
-
-def seat() -> trimesh.Trimesh:
-    """A chair: its own mirror image in x = 0, front at -z, orange seat, blue back, and front legs shorter than those behind."""
-    parts = [box((0.6, 0.08, 0.6), (0, 0, 0), (230, 120, 30)), box((0.6, 0.6, 0.08), (0, 0.3, 0.26), (40, 60, 200))]
-    legs = [box((0.06, h, 0.06), (x, -h / 2, z), (20, 20, 20)) for x in (-0.25, 0.25) for z, h in ((-0.25, 0.3), (0.25, 0.45))]
-    return trimesh.util.concatenate([*parts, *legs])
-
-
-def camera(kind: type, angles: tuple[float, float, float]) -> PerspectiveCamera | OrthographicCamera:
-    """One that does not look at the origin."""
-    translation = [0.05, -0.03, 2.7]
-    pose = np.column_stack([rotation_from_angles(*angles, "nmr"), translation])
-    focal = 3.5 if kind is PerspectiveCamera else 1.3
-    return kind(torch.from_numpy(pose).float(), torch.tensor([[focal, 0, 0.02], [0, focal, 0.04], [0, 0, 1.0]]))
-
-
-def photograph(mesh: trimesh.Trimesh, kind: type, angles: tuple[float, float, float], size: int = 64) -> ImageSample:
-    """An unshaded picture: each pixel has the colour of the face behind its middle."""
-    seen = camera(kind, angles)
-    search = PoseSearch(size=size)
-    alpha = render_mask(mesh, seen, size)
-    colors = np.asarray(mesh.visual.vertex_colors)[mesh.faces, :3].mean(1)
-    face = first_faces(mesh, seen, search.size)
-    image = np.where(face[..., None] >= 0, colors[face], 255).astype(np.uint8)
-    return ImageSample(image, alpha, seen)
-
-
-def first_faces(mesh: trimesh.Trimesh, seen: PerspectiveCamera | OrthographicCamera, size: int) -> np.ndarray:
-    from sdfsrn.functional.camera import pixel_centers
-
-    batch = seen.map(lambda matrix: matrix[None].double())
-    rays = batch.rays(batch.image_plane(pixel_centers(size, size, dtype=torch.double)[None]))
-    return mesh.ray.intersects_first(rays.origin[0].numpy(), rays.direction[0].numpy()).reshape(size, size)
-
-
-def degrees(rotation: np.ndarray, picture: ImageSample) -> float:
-    true = picture.camera.world_to_camera[:, :3].double().numpy()
-    return float(np.degrees(Rotation.from_matrix(rotation @ true.T).magnitude()))
 
 
 @CAMERAS
@@ -217,34 +169,8 @@ def test_a_bare_picture_is_that_of_the_folder(tmp_path) -> None:
             torch.testing.assert_close(one, two)
 
 
-class Seats(ShapeModel):
-    """Sees the chair in every picture, as large as the mean of its input's first channel."""
-
-    def __init__(self) -> None:
-        super().__init__(Objective({"none": torch.nn.Identity()}, {"none": 1.0}))
-
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
-        self.seen = image
-        return image.mean((1, 2, 3))[:, None]
-
-    def decode(self, latent: torch.Tensor):
-        return OneSeat()
-
-    def render(self, shape, views):
-        raise NotImplementedError
-
-
-class OneSeat:
-    def __getitem__(self, objects: slice) -> OneSeat:
-        return self
-
-    def mesh(self, grid=None, color: bool = True) -> trimesh.Trimesh:
-        self.grid = grid
-        return seat()
-
-
 def test_a_model_gets_its_pictures_as_in_training() -> None:
-    model = Seats().eval()
+    model = Knowing(seat())
     model.preprocessing = Preprocessing(32, background=-1.0)
     picture = photograph(seat(), PerspectiveCamera, (37.0, 12.0, 0.0))
     predicted_mesh(model, picture)
@@ -255,5 +181,5 @@ def test_a_model_gets_its_pictures_as_in_training() -> None:
 
 def test_a_model_proposes_poses() -> None:
     picture = photograph(seat(), OrthographicCamera, (37.0, 12.0, 0.0))
-    best, *_ = propose_pose(Seats().eval(), picture, dataclasses.replace(PoseSearch(), refined=2))
+    best, *_ = propose_pose(Knowing(seat()), picture, dataclasses.replace(PoseSearch(), refined=2))
     assert degrees(best.rotation, picture) < 2

@@ -1,0 +1,1 @@
+"""The annotation page: silhouettes and poses for a folder of photos."""
