@@ -108,6 +108,7 @@ class PoseResidual(GivenPose):
     """
 
     scheduled = True
+    rows: nn.Parameter
     mean: Tensor
     square: Tensor
     count: Tensor

@@ -173,7 +173,7 @@ class PoseCandidates(GivenPose):
 
     def estimate(self, views: Views) -> Views:
         """The views of any pictures from their most probable candidates, without gradient."""
-        return self(views)
+        return self.forward(views)
 
     def step(self, model: ShapeLearner, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of both parts' losses, and their terms.
@@ -213,7 +213,8 @@ class PoseCandidates(GivenPose):
         inside, true = (_repeat(x, count) for x in (views.inside.to(sdf), views.color))
         error = (covered - inside).square() + self.weights["color"] * hit * inside * (color - true).square().mean(-1)
         weight = views.inverse_density[:, None]
-        return (weight * error.unflatten(1, (count, -1))).sum(-1) / weight.sum(-1)
+        total: Tensor = (weight * error.unflatten(1, (count, -1))).sum(-1)
+        return total / weight.sum(-1)
 
     def _samples(self, like: Float[Tensor, "b r"]) -> Float[Tensor, "b r m"]:
         """Depths, rising."""
