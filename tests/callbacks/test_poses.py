@@ -124,7 +124,9 @@ def test_a_model_with_refined_poses_is_a_model(run: pathlib.Path) -> None:
 
 
 def test_rows_of_other_pictures_are_refused(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match=r"Expected the training pictures of the checkpoint, .* got chair-train-0004/00 in the place of none"):
+    with pytest.raises(
+        ValueError, match=r"Expected the training pictures of the checkpoint, .* got chair-train-0004/00 in the place of none"
+    ):
         fit(tmp_path, *RESIDUAL, "data.num_objects=5", ckpt=run / "checkpoints/last.ckpt")
 
 
