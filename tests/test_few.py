@@ -18,7 +18,15 @@ PAGE = pathlib.Path(__file__).parents[1] / "docs" / "poses.md"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "prepare": ["data.num_objects=6", "data.shapes.image_size=32"],
-    "train": ["data.num_rays=48", *MODEL, *PRETRAINING, "trainer.max_steps=20", "trainer.val_check_interval=20", "trainer=cpu"],
+    "train": [
+        "data.batch_size=4",
+        "data.num_rays=48",
+        *MODEL,
+        *PRETRAINING,
+        "trainer.max_steps=20",
+        "trainer.val_check_interval=20",
+        "trainer=cpu",
+    ],
     "annotate": [],
 }
 
