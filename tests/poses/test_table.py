@@ -11,34 +11,13 @@ from scipy.spatial.transform import Rotation
 
 from sdfsrn.data import FolderSource
 from sdfsrn.data.conventions import CONVENTIONS
-from sdfsrn.poses.table import PoseRecord, common_rotation, moved_sheet, read_poses, take_over, write_poses
+from sdfsrn.poses.table import PoseRecord, moved_sheet, read_poses, take_over, write_poses
 
 PERSPECTIVE = [("opencv", "matrices"), ("opengl", "matrices"), ("nmr", "matrices"), ("pascal3d", "matrices")]
 
 
 def rotations(count: int, seed: int = 0) -> np.ndarray:
     return Rotation.random(count, random_state=seed).as_matrix()
-
-
-def test_a_common_rotation_is_found_exactly() -> None:
-    before, turn = rotations(20), Rotation.from_rotvec([0.3, -0.2, 0.9]).as_matrix()
-    after = before @ turn  # x_camera = R_before x = R_after turn^T x
-    np.testing.assert_allclose(common_rotation(before, after), turn, atol=1e-12)
-    assert np.linalg.det(common_rotation(before, rotations(20, 5))) == pytest.approx(1)  # never a mirror
-
-
-def test_a_common_rotation_is_the_best_one() -> None:
-    """No rotation nearby, of many drawn, brings noisy poses closer together."""
-    rng = np.random.default_rng(1)
-    before = rotations(30)
-    after = Rotation.from_rotvec(0.3 * rng.standard_normal((30, 3))).as_matrix() @ before
-    best = common_rotation(before, after)
-
-    def score(turn: np.ndarray) -> float:
-        return float(np.einsum("nij,nij->", before, after @ turn.T))
-
-    nearby = Rotation.from_rotvec(0.1 * rng.standard_normal((200, 3))).as_matrix()
-    assert all(score(turn @ best) < score(best) for turn in nearby)
 
 
 def folder(root: pathlib.Path, convention: str, kind: str) -> pathlib.Path:

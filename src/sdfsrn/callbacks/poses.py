@@ -14,9 +14,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from sdfsrn.data.source import Source, evenly_spaced
+from sdfsrn.functional.rotation import common_rotation
 from sdfsrn.models.pose import PoseResidual
 from sdfsrn.poses.refining import flipped, refine_poses, silhouette_iou
-from sdfsrn.poses.table import PoseRecord, common_rotation, moved_sheet, write_poses
+from sdfsrn.poses.table import PoseRecord, moved_sheet, write_poses
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
 
@@ -98,7 +99,7 @@ class RefinedPoses(pl.Callback):
             for rotations, pose_matrix in zip((annotated, start, learned), (views.camera[0], starts, refined[0]), strict=True):
                 rotations.append(pose_matrix[..., :3].double().cpu().numpy())
         before, between, after = (np.concatenate(rotations) for rotations in (annotated, start, learned))
-        world = common_rotation(between, after)
+        world = common_rotation(torch.from_numpy(after), torch.from_numpy(between)).numpy()
         after = after @ world.T
         found = torch.cat(ious).tolist()
         flips = pose.flipped.tolist()

@@ -49,17 +49,6 @@ class PoseRecord(NamedTuple):
         return float(np.degrees(Rotation.from_matrix(self.refined @ self.annotated.T).magnitude()))
 
 
-def common_rotation(before: Float[np.ndarray, "n 3 3"], after: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation Q that maximises sum tr(before_i^T after_i Q^T): from the world of the poses `after` to that of `before`.
-
-    An object turned by Q looks, from the poses `before`, most like the object from the poses `after`. Wahba's problem, by SVD.
-    """
-    left, _, right = np.linalg.svd(np.einsum("nki,nkj->ij", before, after))
-    signs = np.diag([1, 1, np.linalg.det(left @ right)])
-    rotation: np.ndarray = left @ signs @ right
-    return rotation
-
-
 def write_poses(folder: pathlib.Path, records: Sequence[PoseRecord], world: Float[np.ndarray, "3 3"], refined: bool) -> None:
     """Write `poses.csv`, and `poses.json` with what holds for all of them.
 
