@@ -239,7 +239,7 @@ def check_call(function: Callable[..., object], node: ast.Call) -> None:
     """TypeError or AssertionError if the arguments are not the function's, or, of `reconstruct`, those of `Preprocessing`."""
     given = {keyword.arg: None for keyword in node.keywords}
     bound = inspect.signature(function).bind(*node.args, **given)
-    assert set(bound.arguments.get("preprocessing", {})) <= set(inspect.signature(Preprocessing).parameters)
+    assert set(bound.arguments.get("preprocessing") or {}) <= set(inspect.signature(Preprocessing).parameters)
 
 
 def test_other_commands_exist() -> None:

@@ -117,10 +117,11 @@ def flip_test(
     search = search or PoseSearch()
     given = picture.camera.world_to_camera[:, :3].double().numpy()
     rotations = [given @ Rotation.from_euler("y", turn, degrees=True).as_matrix() for turn in (0.0, *turns)]
-    found = [search.refine(mesh, picture, rotation) for rotation in rotations]
-    kept, *others = [candidate for candidate in found if candidate is not None] or [None]
-    best = max(others, key=_score, default=None)
-    return best if best is not None and kept is not None and best.score > kept.score + margin else None
+    found = [candidate for rotation in rotations if (candidate := search.refine(mesh, picture, rotation)) is not None]
+    if not found:
+        return None
+    kept, best = found[0], max(found[1:], key=_score)
+    return best if best.score > kept.score + margin else None
 
 
 def propose_pose(model: ShapeModel, picture: ImageSample, search: PoseSearch | None = None) -> list[PoseCandidate]:
@@ -157,8 +158,8 @@ def unposed_picture(image: ImageLike, mask: ImageLike | None = None, preprocessi
     assert box is not None  # `read_picture` has checked it
     size = alpha.shape[1], alpha.shape[0]
     x, y = (2 * middle / side - 1 for middle, side in zip(box.middle, size, strict=True))
-    camera = camera_from_angles((0.0, 0.0, 0.0), window.side / size[0], (x, y), "nmr", size)
-    camera = crop_camera(camera, size, *window)
+    whole = camera_from_angles((0.0, 0.0, 0.0), window.side / size[0], (x, y), "nmr", size)
+    camera = crop_camera(whole, size, *window)
     return ImageSample(*crop_square(color, alpha, *window, preprocessing.image_size), camera.map(torch.Tensor.float))
 
 
