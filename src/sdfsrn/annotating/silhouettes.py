@@ -15,6 +15,7 @@ BACKGROUND, OBJECT = 1, 2  # seeds: pixels that a person has decided; 0 elsewher
 
 Corners = tuple[float, float, float, float]  # left, top, right, bottom, in pixels from the outer corner of the first
 
+
 class Layers(NamedTuple):
     """A mask, and what of it a person has decided."""
 
