@@ -31,7 +31,7 @@ CHANGELOG = ROOT / "docs" / "changelog.md"  # where old names may stand
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-COMMANDS = ("train", "evaluate", "reconstruct", "prepare", "tables", "benchmark", "demo")
+COMMANDS = ("train", "evaluate", "reconstruct", "prepare", "tables", "benchmark", "demo", "annotate")
 ROOMS = [path.name for path in (ROOT / "src/sdfsrn").iterdir() if (path / "__init__.py").is_file()]
 COMPOSED = [  # between them, every setting that a page may name
     *(("train", [f"data={data}", "logger=wandb"]) for data in ("synthetic", "folder", "shapenet", "pascal3d")),
