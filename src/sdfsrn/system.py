@@ -192,7 +192,8 @@ class ShapeModel(pl.LightningModule, abc.ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that refined poses belong to the pictures of this training."""
         if "pictures" in checkpoint:
-            self.pose.attach(checkpoint["pictures"])
+            here, self.pose.names = self.pose.names, checkpoint["pictures"]
+            self.pose.attach(here or checkpoint["pictures"])
 
     def description(self) -> dict[str, Any]:
         """The configuration, or, of a model built in Python, one made from the attributes of its parts."""

@@ -124,3 +124,9 @@ def test_aligned_clouds_keep_their_points_and_empty_ones_stay() -> None:
     nothing = torch.zeros(0, 3)
     assert torch.equal(REGISTERED.align(predicted, nothing), predicted)
     assert len(REGISTERED.align(nothing, truth)) == 0
+
+
+@pytest.mark.parametrize("numbers", [[1.0] * 9, [1.0, 0, 0, 0, 1, 0, 0, 0, -1], [1.0, 0, 0]])
+def test_a_rotation_that_is_none_is_refused(numbers: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"Expected protocol\.rotation to be the 9 numbers of a rotation"):
+        EvaluationProtocol(rotation=numbers)

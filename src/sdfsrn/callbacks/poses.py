@@ -86,6 +86,7 @@ class RefinedPoses(pl.Callback):
             gains.append(turned - given)
         return torch.cat(gains) > self.flip_margin
 
+    @torch.no_grad()
     def _records(self, model: ShapeModel, source: Source) -> tuple[list[PoseRecord], np.ndarray]:
         """What became of each pose, in the annotated world, and the rotation of the learned world to that."""
         pose, annotated, start, learned, ious = _residual(model), [], [], [], []

@@ -49,7 +49,7 @@ def is_pretrained(config: DictConfig) -> bool:
 def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:
     """The protocol that a config node describes; one without `_target_` changes single settings of the model's own.
 
-    A `rotation` may be a JSON file with 9 numbers, or 3 rows of 3, under `common_rotation`.
+    A `rotation` may be a JSON file with 9 numbers, or 3 rows of 3, under `world_rotation`.
 
     Raises:
         ValueError: settings that cannot be, or a file without a rotation.
@@ -62,9 +62,9 @@ def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> 
 
 def _read_rotation(path: pathlib.Path) -> list[float]:
     try:
-        return [float(value) for value in np.reshape(json.loads(path.read_bytes())["common_rotation"], 9)]
+        return [float(value) for value in np.reshape(json.loads(path.read_bytes())["world_rotation"], 9)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"Expected a JSON file with 9 numbers as common_rotation at protocol.rotation={path}.") from error
+        raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation at protocol.rotation={path}.") from error
 
 
 def pick_device(accelerator: str) -> torch.device:

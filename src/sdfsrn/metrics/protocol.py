@@ -41,7 +41,7 @@ class EvaluationProtocol:
             `anisotropic`, size along each axis and position. See `sdfsrn.functional.alignment`. Views are never aligned.
             `view`, for worlds learned without poses: the mesh is laid over the truth through the camera that fits it to the
             picture and the true camera, see `sdfsrn.evaluation.placing`; views are measured after it, validation without it.
-        rotation: of the predicted world to the true one, 9 numbers row by row, such as a run's `common_rotation`; meshes are
+        rotation: of the predicted world to the true one, 9 numbers row by row, such as a run's `world_rotation`; meshes are
             turned by it before anything is measured. None leaves them as they are.
         thresholds: of the F-scores, in the world's unit.
         squared: measure squared Chamfer distances as well.

@@ -31,7 +31,7 @@ class PoseCandidate(NamedTuple):
     """A rotation of the camera, and how well the shape fits the picture under it."""
 
     rotation: Float[np.ndarray, "3 3"]  # world to camera
-    iou: float  # of the silhouettes
+    iou: float  # of the silhouettes, by alpha: thin parts, half covered, keep that of a perfect fit at about 0.85
     color_error: float  # mean |difference| of colours in [0, 1] inside both silhouettes; 0 where a side has none
     score: float  # iou - color_weight * color_error
 
@@ -50,6 +50,7 @@ class PoseSearch:
         color_weight: of the colour error in the score.
         refined: number of the grid's rotations that are refined.
         steps: evaluations of each refinement; 0 leaves it out.
+        reach: of each refinement, degrees; further away lies the other pose of the same silhouette.
     """
 
     azimuths: int = 24
@@ -58,6 +59,7 @@ class PoseSearch:
     color_weight: float = 0.5
     refined: int = 3
     steps: int = 60
+    reach: float = 20.0
 
     def __call__(self, mesh: trimesh.Trimesh, picture: ImageSample) -> list[PoseCandidate]:
         """The refined candidates, best first; none for a mesh without faces."""
@@ -87,9 +89,12 @@ class PoseSearch:
         def turned(vector: np.ndarray) -> PoseCandidate:
             return scorer((Rotation.from_rotvec(vector, degrees=True).as_matrix() @ start.rotation)[None])[0]
 
+        def loss(vector: np.ndarray) -> float:
+            return 1.0 + float(excess) if (excess := np.linalg.norm(vector) - self.reach) > 0 else -turned(vector).score
+
         corners = np.concatenate([np.zeros((1, 3)), 8 * np.eye(3)])
         options = {"maxfev": self.steps, "initial_simplex": corners, "xatol": 0.2, "fatol": 1e-4}
-        found = minimize(lambda vector: -turned(vector).score, np.zeros(3), method="Nelder-Mead", options=options)
+        found = minimize(loss, np.zeros(3), method="Nelder-Mead", options=options)
         return max(turned(found.x), start, key=_score)
 
 

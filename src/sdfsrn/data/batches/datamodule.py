@@ -21,7 +21,7 @@ from sdfsrn.data.batches.sampling import Position, StepSampler
 from sdfsrn.data.batches.turned import TurnedSource
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.data.preprocessing import Preprocessing
-from sdfsrn.data.source import Source
+from sdfsrn.data.source import SPLITS, Source
 from sdfsrn.runtime.files import cache_folder
 from sdfsrn.runtime.seeds import run_seed
 from sdfsrn.runtime.signals import ignore_signals
@@ -70,7 +70,7 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         mirror: show half of the training pictures in a mirror, see `BatchSettings`.
         hull_depth: give the training rays the depth of the object's visual hull, made once of all its training views.
         hull_folder: keeps these depths; None takes `hulls` in SDFSRN_CACHE, by default ~/.cache/sdfsrn.
-        pose_noise, pose_flips: wrong poses of the training pictures, for experiments, see `TurnedSource`; always the same ones.
+        pose_noise, pose_flips: wrong poses in train and val, for experiments, see `TurnedSource`; always the same ones.
     """
 
     crop: float | None = None  # see `Preprocessing`
@@ -133,8 +133,8 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         if split not in self._datasets:
             source = self.source(split)
             objects = objects_of(source) if self.hull_depth and split == "train" else None
-            if split == "train" and (self.pose_noise or self.pose_flips):
-                source = TurnedSource(source, self.pose_noise, self.pose_flips)
+            if split != "test" and (self.pose_noise or self.pose_flips):
+                source = TurnedSource(source, self.pose_noise, self.pose_flips, SPLITS.index(split))
             if self.preload:
                 source = PreloadedSource(source, split, self.memmap_dir)
             hulls = load_hull_depth(source, objects, split, self.hull_folder) if objects else None

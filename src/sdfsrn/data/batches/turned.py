@@ -14,7 +14,7 @@ HALF_TURN = np.diag([-1.0, 1.0, -1.0])  # about the world's y axis
 class TurnedSource(GroundTruth):
     """The pictures of a source with wrong poses: R = E R0, or E R0 after half a turn of the object about its vertical.
 
-    The same seed gives the same errors. Points and other views stay as they are, in the true world.
+    The same seed gives the same errors. Points stay as they are, in the true world.
 
     Args:
         source: with the right poses.
