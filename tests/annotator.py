@@ -229,10 +229,11 @@ class Annotator:
         """Walk along the outlines of a silhouette with the arrow keys, and put down corners with D."""
         self.page.keyboard.press("o")
         here = np.round(self.page.evaluate("annotation.drawing.cursor")).astype(int)
+        zoom = self.page.evaluate("annotation.stage.view.zoom")
         for adds, polygon in outlines(alpha, 1):
             if not adds:
                 self.page.keyboard.press("x")
-            for corner in np.round(polygon).astype(int):
+            for corner in np.round(apart(polygon, 10 / zoom)).astype(int):
                 for key, steps in zip(("ArrowRight", "ArrowDown"), corner - here, strict=True):
                     self._walk(key if steps > 0 else {"ArrowRight": "ArrowLeft", "ArrowDown": "ArrowUp"}[key], abs(steps))
                 here = corner

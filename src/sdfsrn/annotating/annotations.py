@@ -261,7 +261,7 @@ class Annotations:
             return step._replace(mask=None, bounds=None)
         digest = self.storage.keep_layers(self.photos[index], layers)
         self._remember(self._layers, (index, digest), layers)
-        return step._replace(mask=digest, bounds=tuple(box))
+        return step._replace(mask=digest, bounds=(*box,))
 
     def _with_bounds(self, index: int, step: Step) -> Step:
         """A step with the box of the mask that it names, or without a mask if nothing is inside."""
@@ -270,7 +270,7 @@ class Annotations:
         photo = self.photos[index]
         mask = read_mask(self.root, photo, None if step.mask == ALPHA else step.mask.removeprefix(FILE))
         box = object_box(mask / np.float32(255))
-        return step._replace(mask=step.mask if box else None, bounds=tuple(box) if box else None)
+        return step._replace(mask=step.mask if box else None, bounds=(*box,) if box else None)
 
     def _remember(self, cache: collections.OrderedDict, key: Any, value: Any) -> None:
         with self._cache_lock:

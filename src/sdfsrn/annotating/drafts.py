@@ -117,7 +117,7 @@ def _step(content: Mapping[str, Any]) -> Step:
 def _opinion(content: Mapping[str, Any] | None) -> Opinion | None:
     if content is None:
         return None
-    return Opinion(**content | {name: _pose(content[name]) for name in ("pose", "proposal", "better")})
+    return Opinion(**{**content} | {name: _pose(content[name]) for name in ("pose", "proposal", "better")})
 
 
 def _pose(content: Mapping[str, Any] | None) -> Pose | None:

@@ -121,8 +121,8 @@ def has_alpha(root: pathlib.Path, photo: Photo) -> bool:
     with Image.open(root / photo.name) as image:
         if not image.has_transparency_data:
             return False
-    low, high = read_picture(root / photo.name).convert("RGBA").getchannel("A").getextrema()
-    return low < 128 <= high
+    alpha = np.asarray(read_picture(root / photo.name).convert("RGBA").getchannel("A"))
+    return bool(alpha.min() < 128 <= alpha.max())
 
 
 def thumbnail(root: pathlib.Path, photo: Photo) -> bytes:

@@ -65,7 +65,8 @@ def _cut_window(image: UInt8[np.ndarray, "h w 3"], layers: Layers, allowed: Bool
         colors = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         cv2.setNumThreads(1)
         cv2.setRNGSeed(0)  # of this thread
-        cv2.grabCut(colors, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(colors, labels, (0, 0, 0, 0), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)  # without a rectangle
         inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 

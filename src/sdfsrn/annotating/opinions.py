@@ -117,8 +117,8 @@ class Expert:
         pose, frame = pose or Pose(0, 0, 0), subject.frame
         scale = pose.scale or frame.scale or 1.0
         x, y = (frame.x, frame.y) if pose.x is None or pose.y is None else (pose.x, pose.y)
-        camera = camera_from_angles(pose[:3], scale, (x or 0.0, y or 0.0), "nmr", size)
-        camera = crop_camera(camera, size, *window)
+        whole = camera_from_angles(pose[:3], scale, (x or 0.0, y or 0.0), "nmr", size)
+        camera = crop_camera(whole, size, *window)
         color, alpha = crop_square(subject.image, alpha, *window, preprocessing.image_size)
         return ImageSample(color, alpha, camera.map(torch.Tensor.float))
 

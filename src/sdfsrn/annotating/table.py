@@ -102,16 +102,17 @@ class CameraTable:
 
     def pose(self, row: Mapping[str, str], size: tuple[int, int]) -> Pose:
         """The pose of a row."""
-        angles = tuple(float(row[name]) for name in ANGLES)
+        azimuth, elevation, theta = (float(row[name]) for name in ANGLES)
         if self.convention != "nmr":
-            angles = angles_from_rotation(rotation_from_angles(*angles, self.convention), "nmr")
+            rotation = rotation_from_angles(azimuth, elevation, theta, self.convention)
+            azimuth, elevation, theta = angles_from_rotation(rotation, "nmr")
         scale, x, y = (float(row[name]) if row.get(name) else None for name in PLACE)
         to_screen = screen_matrix(self.convention, size)
         if scale is not None:
             scale = float(scale * to_screen[0, 0])
         if x is not None and y is not None:
             x, y = float(x * to_screen[0, 0] + to_screen[0, 2]), float(y * to_screen[1, 1] + to_screen[1, 2])
-        return Pose(*angles, scale, x, y)
+        return Pose(azimuth, elevation, theta, scale, x, y)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

@@ -211,7 +211,8 @@ export class App {
 
   _unfinishedAfter(at) {
     const order = [...this.all.keys()].map((i) => (at + 1 + i) % this.all.length).slice(0, -1);
-    return order.find((i) => !["done", "skipped"].includes(this.all[i].state)) ?? -1;
+    const isPosed = ({ id }) => this.outbox.pending(id).some((edit) => edit.do === "pose");  // done in a moment
+    return order.find((i) => !["done", "skipped"].includes(this.all[i].state) && !isPosed(this.all[i])) ?? -1;
   }
 
   move(by) {
