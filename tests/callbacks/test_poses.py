@@ -17,7 +17,7 @@ import sdfsrn
 from sdfsrn import build
 from sdfsrn.data import SyntheticSource
 from sdfsrn.data.batches.turned import TurnedSource
-from sdfsrn.poses.refining import refine_poses, silhouette_iou
+from sdfsrn.poses.refining import COLOR_WEIGHT, pose_fit, refine_poses
 from sdfsrn.structures import Views
 
 TINY = [
@@ -143,8 +143,9 @@ def test_the_check_leaves_the_training_as_it_is(run: pathlib.Path) -> None:
     state = torch.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refined = refine_poses(model, views, steps=2)
-    iou = silhouette_iou(model, views, [views.camera, refined.camera])
-    assert iou.shape == (2, 2)
+    fit = pose_fit(model, views, [views.camera, refined.camera])
+    assert fit.iou.shape == (2, 2)
+    assert ((fit.iou - fit.score >= 0) & (fit.iou - fit.score <= COLOR_WEIGHT)).all()
     assert torch.equal(torch.get_rng_state(), state)
     same(before, model.state_dict())
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -16,7 +16,7 @@ from torch import Tensor
 from sdfsrn.data.source import Source, evenly_spaced
 from sdfsrn.functional.rotation import common_rotation
 from sdfsrn.models.pose import PoseResidual
-from sdfsrn.poses.refining import flipped, refine_poses, silhouette_iou
+from sdfsrn.poses.refining import flipped, pose_fit, refine_poses
 from sdfsrn.poses.table import PoseRecord, moved_sheet, write_poses
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
@@ -29,7 +29,7 @@ class RefinedPoses(pl.Callback):
 
     When its rows may move for the first time, (1) the poses of the first validation pictures, which the model was not trained
     on, are refined as a check: unless their silhouettes fit better by `min_gain` on average, the annotated poses are taken for
-    good and stay; (2) training pictures whose silhouettes fit better by `flip_margin` with the object turned by 180 degrees
+    good and stay; (2) training pictures that fit better by `flip_margin` with the object turned by 180 degrees
     about its vertical axis are turned.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
@@ -39,10 +39,10 @@ class RefinedPoses(pl.Callback):
         folder: of these files.
         num_objects: validation pictures that are looked at, at most.
         min_gain: in intersection over union.
-        flip_margin: in intersection over union; None turns none.
+        flip_margin: in the score of `pose_fit`; None turns none.
     """
 
-    def __init__(self, folder: str, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.05) -> None:
+    def __init__(self, folder: str, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.03) -> None:
         self.folder = pathlib.Path(folder)
         self.num_objects, self.min_gain, self.flip_margin = num_objects, min_gain, flip_margin
 
@@ -74,7 +74,7 @@ class RefinedPoses(pl.Callback):
         """Mean gain in intersection over union of validation pictures whose poses are refined."""
         views = model.preprocessing.views(source, evenly_spaced(len(source), self.num_objects), model.device)
         refined = refine_poses(model, views, sigma=_residual(model).sigma).camera
-        before, after = silhouette_iou(model, views, [views.camera, refined])
+        before, after = pose_fit(model, views, [views.camera, refined]).iou
         return float((after - before).mean())
 
     def _flips(self, model: ShapeModel, source: Source) -> Bool[Tensor, " n"]:
@@ -83,30 +83,27 @@ class RefinedPoses(pl.Callback):
             return torch.zeros_like(_residual(model).flipped)
         gains = []
         for views in _chunks(model, source):
-            given, turned = silhouette_iou(model, views, [views.camera, flipped(views.camera)])
+            given, turned = pose_fit(model, views, [views.camera, flipped(views.camera)]).score
             gains.append(turned - given)
         return torch.cat(gains) > self.flip_margin
 
     @torch.no_grad()
     def _records(self, model: ShapeModel, source: Source) -> tuple[list[PoseRecord], np.ndarray]:
         """What became of each pose, in the annotated world, and the rotation of the learned world to that."""
-        pose, annotated, start, learned, ious = _residual(model), [], [], [], []
+        pose = _residual(model)
+        parts = []
         for views in _chunks(model, source):
-            refined = pose(views).camera
-            turn = pose.flipped[views.index]
-            starts = torch.where(turn[:, None, None], *(c.world_to_camera for c in (flipped(views.camera), views.camera)))
-            ious.append(silhouette_iou(model, views, [views.camera, refined]).T)
-            for rotations, pose_matrix in zip((annotated, start, learned), (views.camera[0], starts, refined[0]), strict=True):
-                rotations.append(pose_matrix[..., :3].double().cpu().numpy())
-        before, between, after = (np.concatenate(rotations) for rotations in (annotated, start, learned))
-        world = common_rotation(torch.from_numpy(after), torch.from_numpy(between)).numpy()
-        after = after @ world.T
-        found = torch.cat(ious).tolist()
-        flips = pose.flipped.tolist()
-        records = [
-            PoseRecord(n, b, a, f, *iou) for n, b, a, f, iou in zip(source.names, before, after, flips, found, strict=True)
-        ]
-        return records, world
+            given, refined = views.camera.world_to_camera, pose(views).camera
+            turn = pose.flipped[views.index][:, None, None]
+            start = torch.where(turn, flipped(views.camera).world_to_camera, given)
+            rotations = torch.stack([matrix[..., :3].double() for matrix in (given, start, refined.world_to_camera)], 1)
+            parts.append((rotations.cpu(), pose_fit(model, views, [views.camera, refined]).iou.T.cpu()))
+        rotations, ious = (torch.cat(values) for values in zip(*parts, strict=True))
+        before, start, learned = rotations.unbind(1)
+        world = common_rotation(learned, start)
+        after = (learned @ world.mT).numpy()
+        rows = zip(source.names, before.numpy(), after, pose.flipped.tolist(), ious.tolist(), strict=True)
+        return [PoseRecord(name, old, new, flip, *iou) for name, old, new, flip, iou in rows], world.numpy()
 
 
 def _residual(model: ShapeModel) -> PoseResidual:

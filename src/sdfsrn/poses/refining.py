@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,15 @@ from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
 
 SIDE = 32  # silhouettes are compared on at most so many rows and columns
+COLOR_WEIGHT = 0.5  # as `PoseSearch` has it by default
 REFINED_RAYS = 256  # per picture and step
+
+
+class PoseFit(NamedTuple):
+    """How well k poses of each picture fit."""
+
+    iou: Float[Tensor, "k b"]  # of the silhouettes
+    score: Float[Tensor, "k b"]  # minus COLOR_WEIGHT times the mean difference of the colours inside both, in [0, 1]
 
 
 class RefinedPoses(NamedTuple):
@@ -24,8 +33,8 @@ class RefinedPoses(NamedTuple):
     camera: Camera
 
 
-def silhouette_iou(model: ShapeModel, views: Views, cameras: list[Camera]) -> Float[Tensor, "k b"]:
-    """Intersection over union of the predicted and the given silhouettes, under each of k cameras per picture.
+def pose_fit(model: ShapeModel, views: Views, cameras: Sequence[Camera]) -> PoseFit:
+    """How well the predicted shapes, seen by each of k cameras per picture, fit the pictures.
 
     `views` hold all pixels; about SIDE rows and columns of them are compared, all of them where a model renders whole pictures.
     """
@@ -34,11 +43,14 @@ def silhouette_iou(model: ShapeModel, views: Views, cameras: list[Camera]) -> Fl
     with torch.no_grad():
         shape = model(views.image)
         part = views if model.whole_pictures else views.select_rays(_grid(views))
-        inside = [model.render(shape, part._replace(camera=camera)).opacity >= 0.5 for camera in cameras]
+        seen = [model.render(shape, part._replace(camera=camera)) for camera in cameras]
     model.train(was_training)
-    predicted = torch.stack(inside)
-    union = (predicted | part.inside).sum(-1).clamp(min=1)
-    return (predicted & part.inside).sum(-1) / union
+    predicted = torch.stack([rendering.opacity >= 0.5 for rendering in seen])
+    both = predicted & part.inside
+    iou = both.sum(-1) / (predicted | part.inside).sum(-1).clamp(min=1)
+    difference = (torch.stack([rendering.color for rendering in seen]) - part.color).abs().mean(-1) / 2
+    error = torch.where(both, difference.nan_to_num(), 0.0).sum(-1) / both.sum(-1).clamp(min=1)
+    return PoseFit(iou, iou - COLOR_WEIGHT * error)
 
 
 def refine_poses(

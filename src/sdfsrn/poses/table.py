@@ -90,9 +90,13 @@ def read_poses(path: str | pathlib.Path) -> dict[str, Float[np.ndarray, "3 3"]]:
     if not rows or not {"image", *ANGLES} <= set(rows[0]):
         raise ValueError(f"Expected refined poses with the columns image, {', '.join(ANGLES)} in {path}.")
     try:
-        return {row["image"]: rotation_from_angles(*(float(row[name]) for name in ANGLES), CONVENTION) for row in rows}
+        angles = {row["image"]: [float(row[name]) for name in ANGLES] for row in rows}
     except (TypeError, ValueError) as error:
         raise ValueError(f"Expected numbers for {', '.join(ANGLES)} in every row of {path} ({error}).") from error
+    return {
+        image: rotation_from_angles(azimuth, elevation, theta, CONVENTION)
+        for image, (azimuth, elevation, theta) in angles.items()
+    }
 
 
 def take_over(root: pathlib.Path, poses: Mapping[str, Float[np.ndarray, "3 3"]], convention: str | None = None) -> int:
