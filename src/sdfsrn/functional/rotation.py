@@ -23,4 +23,5 @@ def common_rotation(estimated: Float[Tensor, "n 3 3"], true: Float[Tensor, "n 3 
     left, _, right = torch.linalg.svd((true.mT @ estimated).sum(0))
     sign = torch.ones(3).to(left)
     sign[2] = torch.det(left @ right)
-    return left * sign @ right
+    rotation: Tensor = left * sign @ right
+    return rotation

@@ -118,7 +118,7 @@ def flip_test(
     given = picture.camera.world_to_camera[:, :3].double().numpy()
     rotations = [given @ Rotation.from_euler("y", turn, degrees=True).as_matrix() for turn in (0.0, *turns)]
     found = [candidate for rotation in rotations if (candidate := search.refine(mesh, picture, rotation)) is not None]
-    if not found:
+    if len(found) < 2:
         return None
     kept, best = found[0], max(found[1:], key=_score)
     return best if best.score > kept.score + margin else None
