@@ -53,6 +53,9 @@ TINY = [
 SDFSRN = [
     "model.hypernetwork.hidden_width=16", "model.hypernetwork.field.width=16", "model.losses.terms.eikonal.num_points=20",
 ]  # fmt: skip
+RESIDUAL = [
+    "model/pose=residual", "callbacks.poses.min_gain=-1", "data.pose_noise=10", "data.mirror=true", "data.shapes.image_size=24",
+]  # fmt: skip
 DVR = ["model=dvr", "model/encoder=small", "model.hypernetwork.width=16"]
 
 
@@ -69,7 +72,14 @@ def trained(folder: pathlib.Path, *overrides: str) -> dict[str, Tensor]:
     [
         SDFSRN,
         [*SDFSRN, "model/encoder=resnet", "model.encoder.weights=null", "data.jitter=true"],
-        [*SDFSRN, "model/pose=residual", "callbacks.poses.min_gain=-1", "data.pose_noise=10", "data.mirror=true"],
+        [
+            *SDFSRN,
+            "model/pose=residual",
+            "callbacks.poses.min_gain=-1",
+            "data.pose_noise=10",
+            "data.mirror=true",
+            "data.shapes.image_size=24",
+        ],
         [*DVR, "model.raymarcher.doublings=[2,4]"],  # whose steps have more samples as training goes on
     ],
 )

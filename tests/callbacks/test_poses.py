@@ -22,6 +22,7 @@ from sdfsrn.structures import Views
 
 TINY = [
     "trainer=cpu", "data.num_objects=4", "data.num_eval_objects=2", "data.shapes.views_per_object=2", "data.batch_size=4",
+    "data.shapes.image_size=24",
     "data.num_rays=16", "model.encoder.latent_dim=8", "callbacks.pretraining=null", "callbacks.pictures=null",
     "model.hypernetwork.hidden_width=16", "model.hypernetwork.field.width=16", "model.losses.terms.eikonal.num_points=20",
     "trainer.max_steps=8", "trainer.val_check_interval=4", "+trainer.limit_val_batches=0", "test=false", "logger=csv",
@@ -121,7 +122,7 @@ def test_a_model_with_refined_poses_is_a_model(run: pathlib.Path) -> None:
     model = sdfsrn.load(run / "checkpoints/last.ckpt")
     assert len(model.pose.rows) == 8
     with torch.no_grad():
-        assert model(torch.zeros(1, 3, 64, 64)).mesh() is not None
+        assert model(torch.zeros(1, 3, 24, 24)).mesh() is not None
 
 
 def test_rows_of_other_pictures_are_refused(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -139,7 +140,7 @@ def test_an_endless_training_is_refused(tmp_path: pathlib.Path) -> None:
 def test_the_check_leaves_the_training_as_it_is(run: pathlib.Path) -> None:
     """Neither weights, nor gradients, nor random numbers."""
     model = sdfsrn.load(run / "checkpoints/last.ckpt").train()
-    views = model.preprocessing.views(SyntheticSource("chair", "val", 2), [0, 1], model.device)
+    views = model.preprocessing.views(SyntheticSource("chair", "val", 2, image_size=24), [0, 1], model.device)
     state = torch.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refined = refine_poses(model, views, steps=2)
