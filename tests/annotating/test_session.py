@@ -124,6 +124,17 @@ def test_undone_steps_and_their_files_are_forgotten_after_another(tmp_path: path
     assert len(list((tmp_path / ".annotations" / "a.png").glob("*.png"))) == 2
 
 
+def test_a_mask_that_is_undone_and_forgotten_does_not_come_back(tmp_path: pathlib.Path) -> None:
+    """Its file is still there."""
+    write_discs(tmp_path, ["a.png"])
+    with opened(tmp_path) as session:
+        session.edit(0, {"do": "stroke", "add": True, "radius": 5, "points": [[20, 20]]})
+        session.edit(0, {"do": "undo"})
+        expected = session.edit(0, pose())
+    with opened(tmp_path) as session:
+        assert session.draft(0) == expected
+
+
 def test_rows_come_and_go_with_the_annotation(tmp_path: pathlib.Path) -> None:
     write_discs(tmp_path, ["a.png", "b.png"])
 

@@ -212,7 +212,7 @@ class Annotations:
         draft = self.drafts[index]
         near = [draft.steps[i] for i in (draft.position - 1, draft.position + 1) if 0 <= i < len(draft.steps)]
         note = self.storage.mask_note(draft.mask_path) if draft.mask_path else None
-        if note is not None and note not in {step.mask for step in draft.steps}:
+        if note == "":  # another program has written it
             mask = read_mask(self.root, self.photos[index], draft.mask_path)
             draft = draft.then(self.with_layers(index, draft.step, Layers(mask, np.zeros_like(mask))))
         ours = row is None or any(self._same(index, row, step) for step in (draft.step, *near))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sdfsrn.annotating.folder import jpeg_bytes, thumbnail
 from sdfsrn.annotating.session import Session
-from sdfsrn.runtime.files import png_bytes
+from sdfsrn.annotating.storage import quick_png
 
 PAGE = pathlib.Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
@@ -173,7 +173,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         makers: dict[str, tuple[str, Callable[[], bytes]]] = {
             "image": ("image/jpeg", lambda: jpeg_bytes(folder.image(index))),
             "thumbnail": ("image/jpeg", lambda: thumbnail(folder.root, folder.photos[index])),
-            "mask": ("image/png", lambda: png_bytes(folder.layers(index).mask)),
+            "mask": ("image/png", lambda: quick_png(folder.layers(index).mask)),
         }
         if what in makers:
             kind, make = makers[what]

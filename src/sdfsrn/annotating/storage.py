@@ -92,7 +92,7 @@ class Storage:
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).data for part in layers)).hexdigest()[:16]
         path = self._folder(photo) / f"{digest}.png"
         if not path.is_file():
-            self._write(path, _png(np.dstack(layers)))
+            self._write(path, quick_png(np.dstack(layers)))
         return digest
 
     def layers(self, photo: Photo, digest: str) -> Layers:
@@ -111,7 +111,7 @@ class Storage:
         mask = Image.fromarray(layers.mask)
         if mask.size != photo.original:
             mask = mask.resize(photo.original, Image.Resampling.BICUBIC)
-        self._write(self.root / path, _png(np.asarray(mask), digest))
+        self._write(self.root / path, quick_png(np.asarray(mask), digest))
 
     def mask_note(self, path: str) -> str | None:
         """The name of the layers that a mask was written from; "" of a mask that the page has not written; None: no file."""
@@ -146,7 +146,7 @@ class Storage:
         write_atomically(path, content)
 
 
-def _png(image: np.ndarray, note: str | None = None) -> bytes:
+def quick_png(image: np.ndarray, note: str | None = None) -> bytes:
     """A picture as PNG, quickly."""
     info = PngInfo()
     if note is not None:
