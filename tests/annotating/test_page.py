@@ -74,6 +74,28 @@ def test_the_box_is_drawn_by_the_camera_that_training_uses(visit):
             np.testing.assert_allclose(drawn[:, 2], in_camera[:, 2], atol=1e-6)
 
 
+def test_keys_that_buttons_name_press_these_buttons(visit):
+    """In both steps: a digit on a button of the other step would turn the box unseen."""
+    page = visit().page
+    for step in ("m", "2"):
+        page.keyboard.press(step)
+        named = page.evaluate(
+            """async () => {
+                const { ACTIONS } = await import('/page/actions.js');
+                const { step } = annotation;
+                const fits = (key) => Object.keys(ACTIONS).filter((name) => ACTIONS[name].keys.includes(key.toLowerCase()));
+                const runs = (key) => fits(key).find((name) => ACTIONS[name].step === step)
+                    ?? fits(key).find((name) => !ACTIONS[name].step);
+                return [...document.querySelectorAll('[data-action]')].filter((button) => button.checkVisibility())
+                    .flatMap((button) => button.innerText.split(/\\s+/).filter((word) => word.length === 1)
+                        .map((key) => [button.dataset.action, key, runs(key)]))
+                    .filter(([, key]) => fits(key).length > 0);
+            }"""
+        )
+        assert len(named) > 10
+        assert [(action, key) for action, key, runs in named if action != runs] == []
+
+
 def test_chairs_are_annotated_by_mouse_alone(visit, root, photos):
     annotator = visit()
     page = annotator.page

@@ -78,7 +78,7 @@ export const ACTIONS = {
   shrink: { group: "Mask", step: "mask", keys: ["-"], does: "zoom out", repeats: true, run: (app) => grow(app, -1) },
 
   turn: { group: "Pose", step: "pose", keys: [...arrows(), ...arrows("Shift+")], label: "Arrows", repeats: true,
-    does: "turn by 1° (Shift: 10°)", run: turnByArrow },
+    does: "turn by 1° (Shift: 10°); ↓ shows more of the top: elevation grows", run: turnByArrow },
   eighth: { group: "Pose", step: "pose", keys: [..."01234567"], label: "0-7", does: "azimuth 0°, 45°, ... 315°",
     run: (app, chord) => app.posing.set({ azimuth: 45 * Number(chord) }) },
   quarterLess: { group: "Pose", step: "pose", keys: ["q"], does: "turn by -90°", run: (app) => app.posing.turn({ azimuth: -90 }) },

@@ -7,7 +7,7 @@ import { keyNames } from "./keys.js";
 const POINTER = {
   Mask: [["Drag", "box: GrabCut; brush: adds"], ["Right or Alt", "removes"], ["Click", "polygon: corner; the first corner closes"],
     ["Wheel", "zoom"], ["Middle", "pan"]],
-  Pose: [["Drag", "turn: sideways azimuth, up and down elevation"], ["Shift+Drag", "roll"], ["Wheel", "size"],
+  Pose: [["Drag", "turn: sideways azimuth; down shows more of the top"], ["Shift+Drag", "roll"], ["Wheel", "size"],
     ["Middle", "move"], ["Ctrl+Wheel", "zoom the picture"]],
 };
 
