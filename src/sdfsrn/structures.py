@@ -40,7 +40,7 @@ class Views(NamedTuple):
     hull_depth: Float[Tensor, "b r"]  # z where the ray enters the visual hull; inf where it does not, or it is not known
     points: Float[Tensor, "b n 3"]  # ground truth for evaluation, world frame; n = 0 in training, padded with NaN
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # in the split; -1: not to be counted; hides `tuple.index`
-    mirrored: Bool[Tensor, " b"] | None = None  # the picture is shown in a mirror; None: none is
+    mirrored: Bool[Tensor, " b"]  # the picture is shown in a mirror
 
     def ray_weight(self, importance: bool) -> Float[Tensor, "b r"]:
         """w(u), or 1, times the inverse density: a mean over rays with this weight is one over the whole pictures."""

@@ -82,6 +82,7 @@ def random_views(camera: type, count: int, rays: int) -> Views:
         hull_depth=torch.full_like(distance, torch.inf),
         points=torch.zeros(count, 0, 3, **double),
         index=torch.arange(count),
+        mirrored=torch.zeros_like(torch.arange(count), dtype=torch.bool),
     )
 
 

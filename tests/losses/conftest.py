@@ -32,5 +32,6 @@ def batch(request: pytest.FixtureRequest) -> tuple[Field, March, Views]:
         hull_depth=torch.full_like(distance, torch.inf),
         points=torch.zeros(B, 0, 3),
         index=torch.arange(B),
+        mirrored=torch.zeros_like(torch.arange(B), dtype=torch.bool),
     )
     return shape, rendering, views

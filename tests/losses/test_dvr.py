@@ -37,6 +37,7 @@ def views(request: pytest.FixtureRequest) -> Views:
         hull_depth=torch.where(torch.rand(B, R) > 0.5, 2.2, math.inf).double(),
         points=torch.zeros(B, 0, 3, **DOUBLE),
         index=torch.arange(B),
+        mirrored=torch.zeros_like(torch.arange(B), dtype=torch.bool),
     )
 
 

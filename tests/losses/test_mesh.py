@@ -51,6 +51,7 @@ def views(inside: torch.Tensor, color: torch.Tensor | None = None) -> Views:
         hull_depth=zeros + math.inf,
         points=torch.zeros(batch, 0, 3),
         index=torch.arange(batch),
+        mirrored=torch.zeros_like(torch.arange(batch), dtype=torch.bool),
     )
 
 

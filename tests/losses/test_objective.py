@@ -24,7 +24,7 @@ class Constant(nn.Module):
 @pytest.fixture
 def batch() -> tuple[Field, March, Views]:
     field = Hypernetwork(2, 2, 0, FieldConfig(width=2, depth=1, num_frequencies=0))(torch.randn(1, 2))
-    return field, March(*[torch.zeros(1, 1, 1)] * 6), Views(*[torch.zeros(1)] * 11)
+    return field, March(*[torch.zeros(1, 1, 1)] * 6), Views(*[torch.zeros(1)] * 12)
 
 
 def test_the_sum_is_weighted_and_the_terms_are_not(batch) -> None:

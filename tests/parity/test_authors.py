@@ -59,6 +59,7 @@ class Recording:
             hull_depth=torch.full_like(distance, torch.inf),
             points=torch.zeros(b, 0, 3),
             index=torch.arange(b),
+            mirrored=torch.zeros_like(torch.arange(b), dtype=torch.bool),
         )
 
 

@@ -115,6 +115,7 @@ class Recording:
             hull_depth=self["loss_depth_gt"] if r == self["loss_depth_gt"].shape[1] else torch.full_like(one, torch.inf),
             points=torch.zeros(b, 0, 3).double(),
             index=torch.arange(b),
+            mirrored=torch.zeros_like(torch.arange(b), dtype=torch.bool),
         )
 
     def march(self, screen: Tensor, steps: int = 16, **settings: object) -> OccupancyMarch:

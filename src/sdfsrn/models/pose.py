@@ -176,9 +176,8 @@ class PoseResidual(GivenPose):
         """exp([w]x) of the pictures; of mirrored ones, whose x is turned about, the turn that the mirror shows."""
         from kornia.geometry.conversions import axis_angle_to_rotation_matrix  # takes 0.7 s to import
 
-        vector = self.rows[views.index]
-        if views.mirrored is not None:
-            vector = vector * torch.where(views.mirrored[:, None], _half_turn(0, vector), 1.0)
+        rows = self.rows[views.index]
+        vector = rows * torch.where(views.mirrored[:, None], _half_turn(0, rows), 1.0)
         turns: Tensor = axis_angle_to_rotation_matrix(vector)
         return turns
 
