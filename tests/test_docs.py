@@ -37,7 +37,7 @@ COMPOSED = [  # between them, every setting that a page may name
     *(("train", [f"data={data}", "logger=wandb"]) for data in ("synthetic", "folder", "shapenet", "pascal3d")),
     ("train", ["model/losses=occupancy", "model/raymarcher=sphere_tracer", "scheduler=cosine"]),
     ("train", ["model/encoder=resnet", "model/raymarcher=lstm"]),
-    ("train", ["model/pose=candidates"]),
+    *(("train", [f"model/pose={pose}"]) for pose in ("residual", "candidates")),
     *(("train", [f"model={model}"]) for model in ("dvr_depth", "softras", "cmr")),
     *((name, ["data=folder"] if name == "prepare" else []) for name in COMMANDS[1:]),
 ]
