@@ -220,6 +220,7 @@ def test_one_picture_is_learned_by_heart(first_occupied: str) -> None:
     assert error < 0.25  # of 2; rays that start inside the shape have one colour, that of the camera's centre
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_occupied", ["predicted", "free"])
 def test_both_starts_train(first_occupied: str) -> None:
     """From all of space free by occupancy alone, from all of it occupied by free space alone."""

@@ -132,6 +132,7 @@ def test_evaluate_gives_the_numbers_of_training(trained: pathlib.Path, cache: pa
     assert {path.suffix for path in (tmp_path / "run" / "meshes").iterdir()} == {".glb"}
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_rest_and_its_exit_code_tells(
     trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_pictures_and_meshes_are_of_the_same_optimized_field(trained: pathlib.Pa
         assert (summary["failures"], (depth == 255).all()) == ((0, False) if refine is None else (1, True))
 
 
+@pytest.mark.slow
 def test_reconstruct_files_folders_and_masks(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
@@ -256,6 +258,7 @@ def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, 
     assert steps == [4, 5]
 
 
+@pytest.mark.slow
 def test_a_run_is_reproducible_from_its_seed(trained: pathlib.Path, cache: pathlib.Path, tmp_path: pathlib.Path) -> None:
     result = run("train", *TINY, "test=false", "hydra.run.dir=run", cwd=tmp_path, cache=cache)
     assert result.returncode == 0, result.stderr[-3000:]

@@ -14,6 +14,7 @@ import trimesh
 
 import sdfsrn
 
+pytestmark = pytest.mark.slow
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "extending.md"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -40,6 +40,7 @@ def objective(model: SDFSRN, views: Views) -> tuple[torch.Tensor, dict[str, torc
     return model.losses(shape, model.render(shape, views), views)
 
 
+@pytest.mark.slow
 def test_one_object_is_learned_by_heart(tmp_path: pathlib.Path) -> None:
     source = SyntheticSource("chair", "train", num_objects=1, views_per_object=1, image_size=32, cache=str(tmp_path))
     sampled, dataset = PictureDataset(source, BatchSettings(num_rays=200)), PictureDataset(source)

@@ -53,6 +53,7 @@ def metrics(folder: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_pascal3d_from_the_release_to_a_mesh(
     pascal3d: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def boxes(meshes: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return root, prepare(composed("prepare", root / "report", *settings))
 
 
+@pytest.mark.slow
 def test_anyone_with_meshes_can_make_a_data_set(boxes: tuple[pathlib.Path, dict], tmp_path: pathlib.Path) -> None:
     root, report = boxes
     assert (report["models"]["models"], report["models"]["rendered"]) == (11, 10)

@@ -12,7 +12,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launcher():
     """Start a browser, with a folder of its own if one is given."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="NO PAGE OPENED IN A BROWSER: PLAYWRIGHT IS NOT INSTALLED")

@@ -139,6 +139,7 @@ def test_chairs_are_annotated_by_keys_alone(visit, root, photos):
     check_folder(root, photos, dialled)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not grabcut.grabcut_installed(), reason="OpenCV is not installed")
 def test_a_box_and_a_few_polygons_cut_a_chair_out(visit, root, photos):
     """As a person would: a box, then outlines of what the overlay has wrong, the largest first."""

@@ -66,6 +66,7 @@ def config(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dic
         yield OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
 
 
+@pytest.mark.slow
 def test_configurations_are_trained_in_turn_and_measured_as_they_learn(
     learn: Command, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,7 @@ class SaveAt(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("step", [1, 5])  # before and after the decision
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 5])  # before and after the decision
 def test_a_resumed_run_has_the_same_poses(run: pathlib.Path, tmp_path: pathlib.Path, step: int) -> None:
     model, datamodule, trainer = build("quickstart", *TINY, *RESIDUAL, f"paths.output={tmp_path}")
     trainer.callbacks.append(SaveAt(step, tmp_path / "middle.ckpt"))

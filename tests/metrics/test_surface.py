@@ -99,6 +99,7 @@ def work_second(_: int, folder: str) -> None:
     work(1, folder)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one_exactly(tmp_path: pathlib.Path) -> None:
     other = mp.spawn(work_second, (str(tmp_path),), join=False)
     work(0, str(tmp_path))

@@ -54,6 +54,7 @@ def test_other_errors_end_it_all(tmp_path: pathlib.Path) -> None:
         run_jobs(_halve, {"lost": (2, str(tmp_path / "nowhere"))}, "Halving", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_workers_do_not_outlive_a_killed_program(tmp_path: pathlib.Path) -> None:
     script = tmp_path / "script.py"

@@ -133,6 +133,7 @@ def test_a_run_leaves_where_there_is_nothing_to_save(number: int, tmp_path: path
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_saves_and_is_told_once(number: signal.Signals, tmp_path: pathlib.Path) -> None:
     """As a terminal's Ctrl-C and SLURM's are: the step that runs needs its workers."""

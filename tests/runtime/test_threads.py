@@ -20,6 +20,7 @@ print(json.dumps([os.environ.get(name) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "first", "expected"),
     [
@@ -39,6 +40,7 @@ def test_the_spin_count_is_set_before_torch_and_inherited(
     assert json.loads(done.stdout) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="GNU's OpenMP")
 def test_openmp_has_read_the_spin_count() -> None:
     """What the library itself displays when it is loaded."""

@@ -163,6 +163,7 @@ def test_bad_data_is_found_when_data_are_prepared() -> None:
         SourceDataModule(Discs(), Bad()).prepare_data()
 
 
+@pytest.mark.slow
 def test_two_processes_render_a_split_once(tmp_path: pathlib.Path) -> None:
     script = tmp_path / "shared.py"
     script.write_text(textwrap.dedent(SHARED))

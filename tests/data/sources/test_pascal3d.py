@@ -346,6 +346,7 @@ def test_a_cache_that_cannot_be_written_is_named(chairs: pathlib.Path, tmp_path:
         Pascal3DRelease(str(chairs), "chair", str(tmp_path / "file" / "cache")).prepare(0)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(chairs: pathlib.Path) -> None:
     """Three kills, each a little later; then one run finishes what is missing, and every file is whole."""
     code = (
