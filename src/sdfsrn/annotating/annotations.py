@@ -64,7 +64,7 @@ class Annotations:
             self.save(index, self.drafts[index]._replace(opinion=opinion), edited=False, export=False)
 
     def opinion(self, index: int) -> Opinion | None:
-        """What a checkpoint has said about a picture's present mask; `iou` and `better` hold for its present pose only."""
+        """The checkpoint's opinion on a picture with its present mask; `iou` and `better` hold for its present pose only."""
         step, opinion = self.drafts[index].step, self.drafts[index].opinion
         if opinion is None or opinion.mask != step.mask:
             return None

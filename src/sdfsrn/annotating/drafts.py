@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 class Opinion(NamedTuple):
-    """What a checkpoint says about a picture with a mask and, if it has one, a pose."""
+    """A checkpoint's opinion on a picture with a mask and, if it has one, a pose."""
 
     model: str  # digest of its weights
     mask: str

@@ -81,7 +81,7 @@ def change(
     image: Callable[[], np.ndarray],
     size: tuple[int, int],
 ) -> tuple[Layers | None, Step]:
-    """What an edit other than undo and redo makes of a step: new layers, if it draws, and the rest of the step."""
+    """The step that an edit other than undo and redo makes of another: new layers, if it draws, and the rest."""
     if edit.do == "pose":
         return None, step._replace(pose=edit.pose)
     if edit.do == "flag":

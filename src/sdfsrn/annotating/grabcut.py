@@ -44,7 +44,7 @@ def cut(image: UInt8[np.ndarray, "h w 3"], layers: Layers, box: Corners | None) 
 
 
 def _cut_window(image: UInt8[np.ndarray, "h w 3"], layers: Layers, allowed: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """What GrabCut takes for the object in a window of a picture, outside of which nothing is looked at."""
+    """Cut the object out of a window of a picture, outside of which nothing is looked at."""
     import cv2
 
     height, width = allowed.shape

@@ -1,4 +1,4 @@
-"""What a checkpoint says about annotated pictures: poses by its shapes, and how well given poses fit them."""
+"""Opinions of a checkpoint on annotated pictures: poses by its shapes, and how well given poses fit them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page asks for and does, with a folder's annotations."""
+"""Answers to the page's requests, from a folder's annotations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Session:
         self.annotations.close()
 
     def state(self) -> dict[str, Any]:
-        """What `GET /api/state` answers."""
+        """Answer `GET /api/state`."""
         folder = self.annotations
         states = [draft.state for draft in folder.drafts]
         done = [draft for draft in folder.drafts if draft.state == "done"]
@@ -91,7 +91,7 @@ class Session:
         }
 
     def draft(self, index: int) -> dict[str, Any]:
-        """What `GET /api/pictures/ID` answers."""
+        """Answer `GET /api/pictures/ID`."""
         draft = self.annotations.drafts[index]
         return self.summary(index) | {
             "pose": draft.step.pose and draft.step.pose._asdict(),
@@ -132,12 +132,12 @@ class Session:
         return answer
 
     def review(self) -> dict[str, Any]:
-        """What `GET /api/review` answers."""
+        """Answer `GET /api/review`."""
         posed = [(draft.step.pose.azimuth, i) for i, draft in enumerate(self.annotations.drafts) if draft.step.pose is not None]
         return {"sheet": [i for _, i in sorted(posed)], "look": [] if self.adviser is None else self.adviser.look()}
 
     def shape(self, index: int) -> dict[str, Any] | None:
-        """What `GET /api/pictures/ID/shape` answers; None without a checkpoint, a mask or a surface."""
+        """Answer `GET /api/pictures/ID/shape`; None without a checkpoint, a mask or a surface."""
         subject = None if self.adviser is None else self.annotations.subject(index)
         if subject is None or self.adviser is None:
             return None

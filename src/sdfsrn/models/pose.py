@@ -71,7 +71,7 @@ class GivenPose(nn.Module):
         return list(self.parameters())
 
     def penalty(self, views: Views) -> Float[Tensor, ""] | None:
-        """What is added to the loss, logged as `train/pose`; None for nothing."""
+        """The addition to the loss, logged as `train/pose`; None for none."""
         return None
 
     def attach(self, names: Sequence[str]) -> None:
