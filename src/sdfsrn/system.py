@@ -16,7 +16,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from sdfsrn.data.preprocessing import Preprocessing
-from sdfsrn.data.source import names_below
 from sdfsrn.functional.surface import intersection_over_union
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.pose import PoseError
@@ -115,7 +114,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         self.preprocessing = getattr(datamodule, "preprocessing", self.preprocessing)
         self.pose.check(self)
         if stage == "fit" and datamodule is not None and hasattr(datamodule, "dataset"):
-            self.pose.attach(names_below(datamodule.dataset("train").source.names))
+            self.pose.attach(datamodule.dataset("train").source.names)
 
     def on_train_start(self) -> None:
         """Count the steps of the training, by which the rate of poses changes.

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from annotator import chair_photos, write_photos
+from browsers import chromium_launcher
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu"]
 
 
 @pytest.fixture(scope="module")
 def launcher():
     """Start a browser, with a folder of its own if one is given."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="NO PAGE OPENED IN A BROWSER: PLAYWRIGHT IS NOT INSTALLED")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"NO PAGE OPENED IN A BROWSER: NONE OF {', '.join(BROWSERS)} IS ON THE PATH")
-    with sync_api.sync_playwright() as playwright:
-
-        def launch(folder=None):
-            options = {"executable_path": found, "args": OPTIONS}
-            if folder is None:
-                return playwright.chromium.launch(**options)
-            return playwright.chromium.launch_persistent_context(str(folder), **options)
-
+    with chromium_launcher(OPTIONS, "NO PAGE OPENED IN A BROWSER") as launch:
         yield launch
 
 

@@ -25,7 +25,7 @@ def start(root: pathlib.Path, *overrides: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow  # starts a process
 def test_it_starts_refuses_a_second_and_stops(tmp_path: pathlib.Path) -> None:
-    """Nothing is written but to the folder."""
+    """The command writes to the folder only."""
     root = tmp_path / "birds"
     write_discs(root, ["a.png"])
     process = start(root)

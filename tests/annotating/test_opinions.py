@@ -74,7 +74,7 @@ def test_poses_are_proposed_for_all_pictures_with_a_mask(expert: Expert, chairs,
 
 
 def test_a_wrong_pose_is_found_and_its_turn_proposed(expert: Expert, chairs, tmp_path: pathlib.Path) -> None:
-    """Of three chairs the first is turned by 180 degrees; edits are answered while the model thinks."""
+    """The first of three chairs is turned by 180 degrees; edits are answered while the model thinks."""
     root, angles = copy(chairs[0], tmp_path), chairs[1]
     with opened(root, expert=expert) as session:
         assert session.state()["model"]

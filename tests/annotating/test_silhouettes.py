@@ -26,7 +26,7 @@ Y, X = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
 
 
 def distance_to_line(points: list[list[float]]) -> np.ndarray:
-    """Of all pixel centres to a polyline."""
+    """Distances of all pixel centres to a polyline."""
     nearest = np.full(X.shape, np.inf)
     for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
         along = np.clip(((X - x0) * (x1 - x0) + (Y - y0) * (y1 - y0)) / max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-9), 0, 1)

@@ -56,7 +56,7 @@ def test_other_rows_and_columns_are_kept(tmp_path: pathlib.Path) -> None:
 
 
 def test_splits_that_follow_from_the_place_of_a_row_are_written_down(tmp_path: pathlib.Path) -> None:
-    """Of ten rows the ninth is val and the tenth test, also when another row comes with a split of its own."""
+    """The ninth of ten rows is val and the tenth test, also when another row comes with a split of its own."""
     (tmp_path / "cameras.csv").write_text(
         "image,azimuth,elevation,theta,convention\n" + "".join(f"{i}.jpg,{i},0,0,nmr\n" for i in range(10))
     )

@@ -17,7 +17,8 @@ import sdfsrn
 from sdfsrn import build
 from sdfsrn.data import SyntheticSource
 from sdfsrn.data.batches.turned import TurnedSource
-from sdfsrn.poses.refining import COLOR_WEIGHT, pose_fit, refine_poses
+from sdfsrn.poses.refining import pose_fit, refine_poses
+from sdfsrn.poses.search import COLOR_WEIGHT
 from sdfsrn.structures import Views
 
 TINY = [

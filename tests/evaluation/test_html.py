@@ -7,7 +7,6 @@ import importlib.resources
 import io
 import json
 import re
-import shutil
 import zlib
 
 import numpy as np
@@ -16,13 +15,13 @@ import torch
 import trimesh
 from PIL import Image
 
+from browsers import chromium_launcher
 from sdfsrn.evaluation import html as report
 from sdfsrn.evaluation.html import Metric, ReportObject, coarsen, three, write_report
 from sdfsrn.functional.camera import PerspectiveCamera
 from sdfsrn.meshes.rendering import orbit_camera, render_mesh
 
 DASH = "\N{EN DASH}"  # for what is missing
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SWIFTSHADER = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 SETTLED = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -77,12 +76,8 @@ OBJECTS = {
 
 @pytest.fixture(scope="module")
 def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="NO REPORT OPENED IN A BROWSER: PLAYWRIGHT IS NOT INSTALLED")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"NO REPORT OPENED IN A BROWSER: NONE OF {', '.join(BROWSERS)} IS ON THE PATH")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=SWIFTSHADER)
+    with chromium_launcher(SWIFTSHADER, "NO REPORT OPENED IN A BROWSER") as launch:
+        browser = launch()
         yield browser
         browser.close()
 

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera, look_at_origin
+from sdfsrn.functional.rotation import flipped
 from sdfsrn.models import GivenPose, PoseResidual
-from sdfsrn.poses.refining import flipped
 from sdfsrn.structures import Views
 
 KINDS = pytest.mark.parametrize("kind", [PerspectiveCamera, OrthographicCamera])

@@ -14,8 +14,9 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from sdfsrn.annotating.drafts import Opinion, Pose
-from sdfsrn.data.conventions import angles_from_rotation, camera_from_angles, crop_camera
-from sdfsrn.data.cropping import crop_square, crop_window, object_box
+from sdfsrn.data.conventions import angles_from_rotation, camera_from_angles
+from sdfsrn.data.cropping import crop_window, object_box
+from sdfsrn.data.preprocessing import cropped
 from sdfsrn.data.source import ImageSample
 from sdfsrn.poses.search import PoseCandidate, PoseSearch, predicted_mesh
 from sdfsrn.system import ShapeModel
@@ -118,9 +119,7 @@ class Expert:
         scale = pose.scale or frame.scale or 1.0
         x, y = (frame.x, frame.y) if pose.x is None or pose.y is None else (pose.x, pose.y)
         whole = camera_from_angles(pose[:3], scale, (x or 0.0, y or 0.0), "nmr", size)
-        camera = crop_camera(whole, size, *window)
-        color, alpha = crop_square(subject.image, alpha, *window, preprocessing.image_size)
-        return ImageSample(color, alpha, camera.map(torch.Tensor.float))
+        return cropped(subject.image, alpha, whole, window, preprocessing.image_size)
 
 
 def needs_look(opinion: Opinion, usual: float) -> str | None:

@@ -29,7 +29,7 @@ class Layers(NamedTuple):
 
 
 def empty_layers(size: tuple[int, int]) -> Layers:
-    """Nothing inside and nothing decided; `size` is width and height."""
+    """Layers with an empty mask and without seeds; `size` is width and height."""
     blank = np.zeros(size[::-1], np.uint8)
     return Layers(blank, blank)
 

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from sdfsrn.data.source import Source, evenly_spaced
-from sdfsrn.functional.rotation import common_rotation
+from sdfsrn.functional.rotation import common_rotation, flipped
 from sdfsrn.models.pose import PoseResidual
-from sdfsrn.poses.refining import flipped, pose_fit, refine_poses
+from sdfsrn.poses.refining import pose_fit, refine_poses
 from sdfsrn.poses.table import PoseRecord, moved_sheet, write_poses
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
@@ -93,11 +93,9 @@ class RefinedPoses(pl.Callback):
         pose = _residual(model)
         parts = []
         for views in _chunks(model, source):
-            given, refined = views.camera.world_to_camera, pose(views).camera
-            turn = pose.flipped[views.index][:, None, None]
-            start = torch.where(turn, flipped(views.camera).world_to_camera, given)
-            rotations = torch.stack([matrix[..., :3].double() for matrix in (given, start, refined.world_to_camera)], 1)
-            parts.append((rotations.cpu(), pose_fit(model, views, [views.camera, refined]).iou.T.cpu()))
+            cameras = [views.camera, pose.start(views), pose(views).camera]
+            rotations = torch.stack([camera.world_to_camera[..., :3].double() for camera in cameras], 1)
+            parts.append((rotations.cpu(), pose_fit(model, views, cameras[::2]).iou.T.cpu()))
         rotations, ious = (torch.cat(values) for values in zip(*parts, strict=True))
         before, start, learned = rotations.unbind(1)
         world = common_rotation(learned, start)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from sdfsrn.data.batches.pictures import pack, read_pictures
 from sdfsrn.data.batches.views import BatchSettings, composite, make_views
-from sdfsrn.data.cropping import SIDES, crop_square, crop_window
-from sdfsrn.data.source import Source
+from sdfsrn.data.conventions import crop_camera
+from sdfsrn.data.cropping import SIDES, Window, crop_square, crop_window
+from sdfsrn.data.source import ImageSample, Source
+from sdfsrn.functional.camera import Camera
 from sdfsrn.runtime.files import read_picture as read_picture_file
 from sdfsrn.structures import Views
 
@@ -72,6 +74,15 @@ class Preprocessing:
         """
         pictures = read_pictures(source, indices, points=True, size=self.image_size)
         return make_views(pictures.to(device), None, BatchSettings(background=self.background))
+
+
+def cropped(
+    color: UInt8[np.ndarray, "h w 3"], alpha: Float[np.ndarray, "h w"], camera: Camera, window: Window, image_size: int
+) -> ImageSample:
+    """The window of a picture, `image_size` pixels high and wide, with its camera; `camera` is that of the whole picture."""
+    height, width = alpha.shape
+    camera = crop_camera(camera, (width, height), *window)
+    return ImageSample(*crop_square(color, alpha, *window, image_size), camera.map(Tensor.float))
 
 
 def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, np.ndarray]:

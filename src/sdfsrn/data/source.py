@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -98,16 +97,6 @@ def short_name(name: str) -> str:
     """A picture's name without path and suffix, the model's folder and the view, for the names of files."""
     parts = [part for part in pathlib.PurePath(name).with_suffix("").parts if part not in ("image", "/")]
     return "_".join(parts[-2:])
-
-
-def names_below(names: Sequence[str]) -> list[str]:
-    """Names without the folder that all of them share, so that they stay the same when the data set is moved.
-
-    >>> names_below(["/data/birds/a/1.png", "/data/birds/b/1.png"])
-    ['a/1.png', 'b/1.png']
-    """
-    folder = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120  # names need not be paths
-    return [name[len(folder) :].lstrip("/") for name in names]
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:

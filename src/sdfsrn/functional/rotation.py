@@ -1,10 +1,32 @@
-"""Angles between rotations, and the rotation that two sets of cameras differ by."""
+"""Cameras that are turned, angles between rotations, and the rotation that two sets of cameras differ by."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sdfsrn.functional.camera import Camera
+
+
+def with_rotation(camera: Camera, rotation: Float[Tensor, "b 3 3"]) -> Camera:
+    """The cameras with other rotations; translations and intrinsics stay."""
+    return camera._replace(world_to_camera=torch.cat([rotation, camera.world_to_camera[..., 3:]], -1))
+
+
+def turned(camera: Camera, turn: Float[Tensor, "b 3"]) -> Camera:
+    """The cameras with R = exp([w]x) R0, w in radians about the camera's axes."""
+    from kornia.geometry.conversions import axis_angle_to_rotation_matrix  # takes 0.7 s to import
+
+    pose = camera.world_to_camera
+    return with_rotation(camera, axis_angle_to_rotation_matrix(turn).to(pose) @ pose[..., :3])
+
+
+def flipped(camera: Camera) -> Camera:
+    """The cameras, before whom the object is turned by 180 degrees about the world's y axis."""
+    pose = camera.world_to_camera
+    turn = 2 * torch.eye(4, dtype=pose.dtype, device=pose.device)[[1, 3]].sum(0) - 1
+    return camera._replace(world_to_camera=pose * turn)
 
 
 def geodesic_angle(first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:

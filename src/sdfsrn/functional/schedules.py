@@ -20,4 +20,9 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     part = (step - warmup) / max(1, total - warmup)
+    return cosine(part)
+
+
+def cosine(part: float) -> float:
+    """Half a cosine: 1 at 0, falling to 0 at 1, and 0 after it."""
     return (1 + math.cos(math.pi * min(1.0, part))) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sdfsrn.functional.camera import Camera
+from sdfsrn.functional.rotation import flipped, turned
+from sdfsrn.functional.schedules import cosine
 from sdfsrn.structures import Views
 
 BETAS, EPS = (0.9, 0.99), 1e-8  # of Adam: a row forgets its past within its next hundred batches
@@ -145,12 +149,13 @@ class PoseResidual(GivenPose):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def attach(self, names: Sequence[str]) -> None:
-        """Make a row for each picture, unless a checkpoint has brought them.
+        """Make a row for each picture, unless a checkpoint has brought them; kept without the folder that all names share.
 
         Raises:
             ValueError: the checkpoint's rows belong to other pictures.
         """
-        if self.names is not None and list(names) != self.names:
+        names = names_below(names)
+        if self.names is not None and names != self.names:
             changed = next(pair for pair in zip([*self.names, "none"], [*names, "none"], strict=False) if pair[0] != pair[1])
             raise ValueError(
                 f"Expected the training pictures of the checkpoint, whose poses are being refined, got {changed[1]} in the "
@@ -158,32 +163,29 @@ class PoseResidual(GivenPose):
             )
         if self.names is None or len(self.rows) != len(names):
             self._allocate(len(names))
-        self.names = list(names)
+        self.names = names
 
     def schedule(self, done: float) -> None:
         """Set the rate of the rows."""
         running = (done - self.frozen) / (1 - self.frozen)
-        self._rate = 0.0 if running < 0 else self.lr * 0.5 * (1 + math.cos(math.pi * min(running, 1.0)))
+        self._rate = 0.0 if running < 0 else self.lr * cosine(running)
 
     def forward(self, views: Views) -> Views:
         """The views with corrected cameras."""
-        pose = views.camera.world_to_camera
-        flip = torch.where(self.flipped[views.index][:, None], _half_turn(1, pose), 1.0)
-        rotation = self.turns(views).to(pose) @ (pose[..., :3] * flip[:, None])
-        return views._replace(camera=views.camera._replace(world_to_camera=torch.cat([rotation, pose[..., 3:]], -1)))
-
-    def turns(self, views: Views) -> Float[Tensor, "b 3 3"]:
-        """exp([w]x) of the pictures; of mirrored ones, whose x is turned about, the turn that the mirror shows."""
-        from kornia.geometry.conversions import axis_angle_to_rotation_matrix  # takes 0.7 s to import
-
         rows = self.rows[views.index]
-        vector = rows * torch.where(views.mirrored[:, None], _half_turn(0, rows), 1.0)
-        turns: Tensor = axis_angle_to_rotation_matrix(vector)
-        return turns
+        in_mirror = 2 * torch.eye(3, dtype=rows.dtype, device=rows.device)[0] - 1  # of a turn: y and z are turned about
+        vector = rows * torch.where(views.mirrored[:, None], in_mirror, 1.0)
+        return views._replace(camera=turned(self.start(views), vector))
+
+    def start(self, views: Views) -> Camera:
+        """The cameras that the rows turn: as annotated, or flipped."""
+        chosen = self.flipped[views.index][:, None, None]
+        pose = torch.where(chosen, flipped(views.camera).world_to_camera, views.camera.world_to_camera)
+        return views.camera._replace(world_to_camera=pose)
 
     def penalty(self, views: Views) -> Float[Tensor, ""]:
         """`prior` times the mean of |w|^2 / sigma^2."""
-        return self.prior * self.rows[views.index].square().sum(-1).mean() / math.radians(self.sigma) ** 2
+        return self.prior * rotation_prior(self.rows[views.index], self.sigma)
 
     def decide(self, moving: bool, flipped: Bool[Tensor, " n"]) -> None:
         """Set whether the rows may move at all, and which pictures are turned by 180 degrees."""
@@ -209,6 +211,16 @@ class PoseResidual(GivenPose):
         self.rows.copy_(torch.where(used, moved, self.rows))
 
 
-def _half_turn(axis: int, like: Tensor) -> Float[Tensor, " 3"]:
-    """Factors of a vector's components under a turn by 180 degrees about an axis."""
-    return 2 * torch.eye(3, dtype=like.dtype, device=like.device)[axis] - 1
+def rotation_prior(vectors: Float[Tensor, "b 3"], sigma: float) -> Float[Tensor, ""]:
+    """The mean of |w|^2 / sigma^2; w in radians, sigma in degrees."""
+    return vectors.square().sum(-1).mean() / math.radians(sigma) ** 2
+
+
+def names_below(names: Sequence[str]) -> list[str]:
+    """Names without the folder that all of them share, so that they stay the same when the data set is moved.
+
+    >>> names_below(["/data/birds/a/1.png", "/data/birds/b/1.png"])
+    ['a/1.png', 'b/1.png']
+    """
+    folder = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120  # names need not be paths
+    return [name[len(folder) :].lstrip("/") for name in names]

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sdfsrn.functional.camera import Rays, look_at_origin
+from sdfsrn.functional.rotation import with_rotation
 from sdfsrn.models.implicit import ImplicitShape
 from sdfsrn.models.pose import GivenPose, ShapeLearner
 from sdfsrn.structures import Views
@@ -279,8 +280,7 @@ def disagreement(first: Candidates, second: Candidates, half: float) -> Float[Te
 def _seen(views: Views, candidates: Candidates, choice: Int[Tensor, " b"]) -> Views:
     """The views from one candidate each, without gradient."""
     rotation = candidates.rotations()[torch.arange(len(choice), device=choice.device), choice].detach()
-    pose = torch.cat([rotation, views.camera.world_to_camera[..., 3:]], -1)
-    return views._replace(camera=views.camera._replace(world_to_camera=pose))
+    return views._replace(camera=with_rotation(views.camera, rotation))
 
 
 def _elevation(world_to_camera: Float[Tensor, "b 3 4"]) -> Float[Tensor, " b"]:

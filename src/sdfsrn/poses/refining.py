@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,11 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.functional.camera import Camera
+from sdfsrn.functional.rotation import turned
+from sdfsrn.functional.schedules import cosine
+from sdfsrn.models.pose import BETAS, rotation_prior
+from sdfsrn.poses.search import COLOR_WEIGHT
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
 
 SIDE = 32  # silhouettes are compared on at most so many rows and columns
-COLOR_WEIGHT = 0.5  # as `PoseSearch` has it by default
 REFINED_RAYS = 256  # per picture and step
 
 
@@ -77,36 +79,20 @@ def refine_poses(
         with torch.no_grad():
             latent = model.encode(views.image).to(views.image.dtype)
         turn = torch.zeros_like(views.camera.world_to_camera[:, :, 3]).requires_grad_()
-        optimizer = torch.optim.Adam([turn], lr, betas=(0.9, 0.99))
+        optimizer = torch.optim.Adam([turn], lr, betas=BETAS)
         for step in range(steps):
-            optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+            optimizer.param_groups[0]["lr"] = lr * cosine(step / steps)
             part = views
             if not model.whole_pictures:
                 part = views.select_rays(torch.randperm(views.uv.shape[1], device=views.uv.device)[:REFINED_RAYS])
             part = part._replace(camera=turned(views.camera, turn))
             shape = model.decode(latent)
             loss, _ = model.losses(shape, model.render(shape, part), part)
-            loss = loss + prior * turn.square().sum(-1).mean() / math.radians(sigma) ** 2
+            loss = loss + prior * rotation_prior(turn, sigma)
             turn.grad = torch.autograd.grad(loss, turn)[0]
             optimizer.step()
     model.train(was_training)
     return RefinedPoses(turn.detach(), turned(views.camera, turn.detach()))
-
-
-def turned(camera: Camera, turn: Float[Tensor, "b 3"]) -> Camera:
-    """The cameras with R = exp([w]x) R0, w in radians about the camera's axes."""
-    from kornia.geometry.conversions import axis_angle_to_rotation_matrix  # takes 0.7 s to import
-
-    pose = camera.world_to_camera
-    rotation = axis_angle_to_rotation_matrix(turn).to(pose) @ pose[..., :3]
-    return camera._replace(world_to_camera=torch.cat([rotation, pose[..., 3:]], -1))
-
-
-def flipped(camera: Camera) -> Camera:
-    """The cameras, before whom the object is turned by 180 degrees about the world's y axis."""
-    pose = camera.world_to_camera
-    turn = 2 * torch.eye(4, dtype=pose.dtype, device=pose.device)[[1, 3]].sum(0) - 1
-    return camera._replace(world_to_camera=pose * turn)
 
 
 def _grid(views: Views) -> Tensor:

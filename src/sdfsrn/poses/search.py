@@ -15,15 +15,18 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from sdfsrn.data.conventions import camera_from_angles, crop_camera, rotation_from_angles
-from sdfsrn.data.cropping import crop_square, crop_window, object_box
-from sdfsrn.data.preprocessing import ImageLike, Preprocessing, read_picture
+from sdfsrn.data.conventions import rotation_from_angles
+from sdfsrn.data.cropping import crop_window, object_box
+from sdfsrn.data.preprocessing import ImageLike, Preprocessing, cropped, read_picture
 from sdfsrn.data.source import ImageSample
+from sdfsrn.data.sources.table import Angles
 from sdfsrn.functional.camera import pixel_centers
 from sdfsrn.functional.isosurface import Grid
+from sdfsrn.functional.rotation import with_rotation
 from sdfsrn.meshes.io import mesh_colors
 from sdfsrn.system import ShapeModel
 
+COLOR_WEIGHT = 0.5  # of the colours' difference beside the silhouettes' IoU, by default
 MAX_RAYS = 400_000  # cast at once; about 80 MB
 
 
@@ -56,7 +59,7 @@ class PoseSearch:
     azimuths: int = 24
     elevations: Sequence[float] = (0.0, 15.0, 30.0, 45.0)
     size: int = 48
-    color_weight: float = 0.5
+    color_weight: float = COLOR_WEIGHT
     refined: int = 3
     steps: int = 60
     reach: float = 20.0
@@ -157,10 +160,8 @@ def unposed_picture(image: ImageLike, mask: ImageLike | None = None, preprocessi
     window, box = crop_window(alpha, preprocessing.crop, preprocessing.crop_side), object_box(alpha)
     assert box is not None  # `read_picture` has checked it
     size = alpha.shape[1], alpha.shape[0]
-    x, y = (2 * middle / side - 1 for middle, side in zip(box.middle, size, strict=True))
-    whole = camera_from_angles((0.0, 0.0, 0.0), window.side / size[0], (x, y), "nmr", size)
-    camera = crop_camera(whole, size, *window)
-    return ImageSample(*crop_square(color, alpha, *window, preprocessing.image_size), camera.map(torch.Tensor.float))
+    camera = Angles((0.0, 0.0, 0.0), None, None).camera("nmr", size, window, box.middle)
+    return cropped(color, alpha, camera, window, preprocessing.image_size)
 
 
 class _OnePicture:
@@ -193,8 +194,7 @@ class _Scorer:
         self.face_color = None if colors is None else colors[mesh.faces, :3].mean(1) / 255
         self.alpha, self.color = _shrunk(picture, search.size)
         camera = picture.camera.map(lambda matrix: matrix.detach().cpu().double()[None])
-        turned = torch.eye(3, dtype=torch.float64)[None]
-        camera = camera._replace(world_to_camera=torch.cat([turned, camera.world_to_camera[..., 3:]], -1))
+        camera = with_rotation(camera, torch.eye(3, dtype=torch.float64)[None])
         screen = pixel_centers(search.size, search.size, dtype=torch.float64)[None]
         rays = camera.rays(camera.image_plane(screen))
         self.origin, self.direction = rays.origin[0].numpy(), rays.direction[0].numpy()

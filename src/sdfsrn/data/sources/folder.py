@@ -8,13 +8,13 @@ import pathlib
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 import trimesh
 from jaxtyping import Float
 
 from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
-from sdfsrn.data.conventions import CONVENTIONS, crop_camera
-from sdfsrn.data.cropping import crop_square, crop_window, object_box
+from sdfsrn.data.conventions import CONVENTIONS
+from sdfsrn.data.cropping import crop_window, object_box
+from sdfsrn.data.preprocessing import cropped
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
 from sdfsrn.data.sources.table import FolderRecord, collect, read_table
 from sdfsrn.meshes.geometry import contains, sample_surface
@@ -102,9 +102,7 @@ class FolderSource(GroundTruth):
             raise ValueError(f"Expected an object in the mask (values above 127), but it is empty in {name} ({record.where}).")
         window = crop_window(alpha, self.crop)
         camera = record.pose.camera(record.convention, (width, height), window, box.middle)
-        camera = crop_camera(camera, (width, height), *window)
-        color, alpha = crop_square(color, alpha, *window, self.image_size)
-        return ImageSample(color, alpha, camera.map(torch.Tensor.float))
+        return cropped(color, alpha, camera, window, self.image_size)
 
     def points(self, index: int) -> np.ndarray:
         """Points on the true surface, in our world frame; none in training and where no shape is named."""
