@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -154,24 +155,24 @@ def test_a_box_and_a_few_polygons_cut_a_chair_out(visit, root, photos):
     assert iou(read_mask(root, 0), alpha) > 0.95
 
 
-def test_strokes_are_painted_before_the_server_answers(visit, root):
+def test_strokes_are_painted_before_the_server_answers(visit, root, monkeypatch):
     """The overlay under the pointer, while no answer comes; then mask and overlay agree, and the stroke is one step."""
     annotator = visit()
     page = annotator.page
-    page.route("**/edits", lambda route: None)
-    page.keyboard.press("r")
-    if page.locator("[data-action=grabcut]").is_enabled():
-        page.keyboard.press("g")
-    annotator.drag((100, 100), (200, 100))
-    annotator.drag((150, 100), (200, 100), "right")
     places = [(100, 100), (130, 100), (180, 100)]
-    assert annotator.opacity(*places) == [255, 255, 0]
-    assert not (root / "masks").exists()
-    assert page.inner_text("#saved") == "saving ..."
-    page.unroute("**/edits")
+    with monkeypatch.context() as silent:
+        silent.setattr(annotator.serving.session, "edit", lambda index, body: threading.Event().wait())
+        page.keyboard.press("r")
+        if page.locator("[data-action=grabcut]").is_enabled():
+            page.keyboard.press("g")
+        annotator.drag((100, 100), (200, 100))
+        annotator.drag((150, 100), (200, 100), "right")
+        assert annotator.opacity(*places) == [255, 255, 0]
+        assert not (root / "masks").exists()
+        assert page.inner_text("#saved") == "saving ..."
     page.reload()  # gives the requests up
     annotator.settle()
-    assert [read_mask(root, 0)[100, x] > 0.5 for x in (100, 130, 180)] == [True, True, False]
+    assert [read_mask(root, 0)[100, x] > 0.5 for x, _ in places] == [True, True, False]
     assert annotator.opacity(*places) == [255, 255, 0]
     assert page.evaluate("annotation.draft.undo") == 2
 
@@ -417,13 +418,15 @@ def test_hostile_names_stay_words(visit, root):
     assert HOSTILE in annotator.page.locator("#filmstrip button").evaluate_all("(cells) => cells.map((cell) => cell.title)")[0]
 
 
-def test_a_predicted_shape_is_outlined_and_compared_with_the_mask(visit, chromium):
+def test_a_predicted_shape_is_outlined_and_compared_with_the_mask(visit, monkeypatch):
     """A ball over a disc of its size: IoU 1; over a disc of half its radius: 1/4. No box is drawn."""
     ball = trimesh.creation.icosphere(3, 0.5)
     annotator = visit()
     page = annotator.page
-    page.route("**/api/state", lambda route: route.fulfill(json=route.fetch().json() | {"model": True}))
-    page.route("**/shape", lambda route: route.fulfill(json={"vertices": ball.vertices.tolist(), "faces": ball.faces.tolist()}))
+    served = annotator.serving.session
+    state, shape = served.state, {"vertices": ball.vertices.tolist(), "faces": ball.faces.tolist()}
+    monkeypatch.setattr(served, "state", lambda: state() | {"model": True})
+    monkeypatch.setattr(served, "shape", lambda index: shape)
     page.reload()
     annotator.settle()
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
@@ -451,7 +454,7 @@ def test_a_predicted_shape_is_outlined_and_compared_with_the_mask(visit, chromiu
     assert page.inner_text("#iou").endswith("IoU 0.25")
 
 
-def test_the_review_shows_what_deserves_a_look_and_takes_a_better_pose(visit):
+def test_the_review_shows_what_deserves_a_look_and_takes_a_better_pose(visit, monkeypatch):
     annotator = visit()
     page, keyboard = annotator.page, annotator.page.keyboard
     keyboard.press("2")
@@ -459,7 +462,7 @@ def test_the_review_shows_what_deserves_a_look_and_takes_a_better_pose(visit):
     annotator.settle()
     better = {"azimuth": 270, "elevation": 10, "theta": 0, **NEW}
     look = [{"id": 0, "reason": "turned by 180 degrees fits better", "iou": 0.4, "better": better}]
-    page.route("**/api/review", lambda route: route.fulfill(json={"sheet": [0], "look": look}))
+    monkeypatch.setattr(annotator.serving.session, "review", lambda: {"sheet": [0], "look": look})
     keyboard.press("v")
     page.locator("#sheet h3", has_text="Look at this picture").wait_for()
     page.locator(".better", has_text="270°").click()

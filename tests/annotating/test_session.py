@@ -423,7 +423,8 @@ def test_an_edit_that_is_sent_again_is_done_once(tmp_path: pathlib.Path) -> None
         assert answers[0] == answers[1]
         assert answers[1]["pose"]["azimuth"] == 20
     with opened(tmp_path) as session:
-        assert session.edit(0, {"do": "undo", "key": "four"})["pose"]["azimuth"] == 20
+        for key in ("four", "two", "one", "two"):  # a page that is reloaded may send all that it has not crossed out
+            assert session.edit(0, pose(azimuth=77) | {"key": key})["pose"]["azimuth"] == 20
         assert session.edit(0, {"do": "undo", "key": "five"})["pose"]["azimuth"] == 10
         with pytest.raises(ValueError, match="Expected a key"):
             session.edit(0, {"do": "undo", "key": 6})

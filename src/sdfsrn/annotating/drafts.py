@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 FLAGS = ("skipped", "unsure", "cut_off")
-KEPT = 200  # steps of the history
+KEPT = 200  # steps of the history, and keys of edits
 
 
 class Pose(NamedTuple):
@@ -55,7 +55,7 @@ class Draft(NamedTuple):
     mask_path: str | None = None  # below the root, where masks that were drawn are written
     saved: str | None = None  # local time, ISO 8601
     others: Mapping[str, str] = {}  # cells of the picture's row that the page does not write
-    key: str | None = None  # of the last edit, so that one that is sent twice is done once
+    keys: tuple[str, ...] = ()  # of the last edits, so that one that is sent again is done once
     opinion: Opinion | None = None
 
     @property
@@ -84,6 +84,11 @@ class Draft(NamedTuple):
         """The draft after an undo (-1) or redo (1), if there is anything to undo or redo."""
         return self._replace(position=min(max(self.position + by, 0), len(self.steps) - 1))
 
+    def after(self, key: str | None, seconds: float) -> Draft:
+        """The draft with an edit's key and time counted in."""
+        keys = self.keys if key is None else (*self.keys, key)[-KEPT:]
+        return self._replace(keys=keys, seconds=self.seconds + seconds)
+
     def to_json(self, image: str, size: tuple[int, int]) -> str:
         """The content of a draft's file, with the picture that it belongs to."""
         return json.dumps({"image": image, "size": size, **_plain(self)})
@@ -102,7 +107,8 @@ def from_json(text: str, size: tuple[int, int]) -> Draft:
             raise ValueError(f"it was made of a picture of {made} pixels, this one has {size[0]} x {size[1]}")
         fields = {name: content[name] for name in Draft._fields if name in content}
         steps = tuple(_step(step) for step in content["steps"])
-        draft = Draft(**fields | {"steps": steps, "opinion": _opinion(content.get("opinion"))})
+        keys = tuple(map(str, content.get("keys", ())))
+        draft = Draft(**fields | {"steps": steps, "keys": keys, "opinion": _opinion(content.get("opinion"))})
         draft.steps[draft.position]
         return draft
     except (KeyError, TypeError, IndexError) as error:

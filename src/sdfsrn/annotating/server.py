@@ -63,6 +63,7 @@ class Server(http.server.ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64  # a browser opens several connections at once
 
     def __init__(self, session: Session, port: int = 0, token: str | None = None) -> None:
         try:

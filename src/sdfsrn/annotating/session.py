@@ -105,7 +105,7 @@ class Session:
     def edit(self, index: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do what `POST /api/pictures/ID/edits` says; once this returns, it is on the disk.
 
-        An edit with the key of the picture's last one is that one, sent again since its answer was lost: it is done once.
+        An edit with the key of an earlier one is that one, sent again since its answer was lost: it is done once.
 
         Raises:
             ValueError: an edit that cannot be done.
@@ -118,14 +118,14 @@ class Session:
         edit = read_edit(body)
         with folder.locks[index]:
             draft = folder.drafts[index]
-            if edit.key is not None and edit.key == draft.key:
+            if edit.key in draft.keys:
                 return self.draft(index)
             if edit.do in ("undo", "redo"):
                 draft = draft.moved(-1 if edit.do == "undo" else 1)
             else:
                 layers, step = change(edit, draft.step, lambda: folder.layers(index), lambda: folder.image(index), photo.size)
                 draft = draft.then(step if layers is None else folder.with_layers(index, step, layers))
-            folder.save(index, draft._replace(seconds=draft.seconds + edit.seconds, key=edit.key))
+            folder.save(index, draft.after(edit.key, edit.seconds))
             answer = self.draft(index)
         if self.adviser is not None:
             self.adviser.ask(index)
