@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
+import commands
 import sdfsrn
 from sdfsrn.cli.command import check_choices, user_message
 from sdfsrn.evaluation.previews import HEADINGS
@@ -57,14 +58,7 @@ def run(
     module: str, *overrides: str, cwd: pathlib.Path, cache: pathlib.Path, **environment: str
 ) -> subprocess.CompletedProcess:
     """`python -m sdfsrn.<module> <overrides>` as a user types it, in `cwd`."""
-    return subprocess.run(
-        [sys.executable, "-m", f"sdfsrn.{module}", *overrides],
-        cwd=cwd,
-        env={**os.environ, "SDFSRN_CACHE": str(cache), "WANDB_MODE": "offline", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return commands.command(module, *overrides, cwd=cwd, SDFSRN_CACHE=str(cache), WANDB_MODE="offline", **environment)
 
 
 @pytest.fixture(scope="session")
