@@ -1,7 +1,7 @@
 """`python -m sdfsrn.<module> ...` for tests: run in a fork of a process that has imported the libraries.
 
-Importing them takes most of a short command's time. All else is as a shell does it: folder, environment, arguments, output and exit
-code of its own. Environment variables that libraries read while they are imported need a new Python, see `test_wheel.py`.
+Importing them takes most of a short command's time. All else is as a shell does it: folder, environment, arguments, output and
+exit code are its own. Environment variables that libraries read while they are imported need a new Python, see `test_wheel.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def _serve() -> None:
             _enter(**asked)
             runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
             return
-        print(json.dumps(_wait(child, asked["timeout"])), flush=True)
+        sys.stdout.write(json.dumps(_wait(child, asked["timeout"])) + "\n")
+        sys.stdout.flush()
 
 
 def _enter(arguments: list[str], cwd: str, environment: Mapping[str, str], stdout: str, stderr: str, **_: Any) -> None:

@@ -10,7 +10,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
+import commands
 from sdfsrn.cli import jobs, tabulation
 from sdfsrn.cli.jobs import Job, last_lines, run
 from sdfsrn.cli.tabulation import Line, Table
@@ -133,12 +133,10 @@ def test_what_cannot_work_is_said_before_anything_is_run(overrides: list[str], n
 
 def call(folder: pathlib.Path, *overrides: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """The user's own table in `folder`, with a row that fails, one that works, and one that needs the first."""
-    command = [
-        sys.executable, "-m", "sdfsrn.tables", "--config-dir=own", *flags, "table=mine", "budget=smoke", "hydra.run.dir=out",
-        "overrides=['trainer.max_steps=2','trainer.accelerator=cpu','callbacks.pretraining.iterations=150']", *overrides,
-    ]  # fmt: skip
-    environment = {**os.environ, "SDFSRN_CACHE": str(folder / "cache"), "COLUMNS": "200"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    settings = ("trainer.max_steps=2", "trainer.accelerator=cpu", "callbacks.pretraining.iterations=150")
+    quoted = ",".join(f"'{setting}'" for setting in settings)
+    given = ["--config-dir=own", *flags, "table=mine", "budget=smoke", "hydra.run.dir=out", f"overrides=[{quoted}]", *overrides]
+    return commands.command("tables", *given, cwd=folder, SDFSRN_CACHE=str(folder / "cache"), COLUMNS="200")
 
 
 @pytest.fixture(scope="module")

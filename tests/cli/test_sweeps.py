@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from wandb.wandb_agent import Agent
 
+import commands
 from sdfsrn.cli.command import command
 from sdfsrn.runtime.configs import config_folder
 from tiny import MODEL, PICTURES, PRETRAINING
@@ -203,14 +204,7 @@ def test_a_wandb_agent_trains(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
 
 def train(*overrides: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """`python -m sdfsrn.train -m ...`, as a user types it."""
-    return subprocess.run(
-        [sys.executable, "-m", "sdfsrn.train", "-m", *TINY, "hydra.sweep.dir=sweep", *overrides],
-        cwd=cwd,
-        env=os.environ | environment(cwd / "cache"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return commands.command("train", "-m", *TINY, "hydra.sweep.dir=sweep", *overrides, cwd=cwd, **environment(cwd / "cache"))
 
 
 @pytest.mark.slow
