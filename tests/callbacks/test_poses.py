@@ -17,6 +17,7 @@ import sdfsrn
 from sdfsrn import build
 from sdfsrn.data import SyntheticSource
 from sdfsrn.data.batches.turned import TurnedSource
+from sdfsrn.models import PoseResidual
 from sdfsrn.poses.refining import pose_fit, refine_poses
 from sdfsrn.poses.search import COLOR_WEIGHT
 from sdfsrn.structures import Views
@@ -106,9 +107,12 @@ def test_a_resumed_run_has_the_same_poses(run: pathlib.Path, tmp_path: pathlib.P
     same(whole, resumed.state_dict())
 
 
+STAY = ["model/pose=residual", "callbacks.poses.min_gain=1", "callbacks.poses.flip_margin=null"]
+
+
 def test_poses_that_fit_stay(tmp_path: pathlib.Path) -> None:
-    """The check on validation pictures finds too little: nothing moves, and the files say so."""
-    model = fit(tmp_path, "model/pose=residual", "callbacks.poses.min_gain=1", "callbacks.poses.flip_margin=null")
+    """The check on validation pictures finds too little before anything moves: nothing ever does, and the files say so."""
+    model = fit(tmp_path, *STAY, "callbacks.poses.check=0")
     given = fit(tmp_path / "given", "model/pose=given")
     assert not model.pose.rows.any()
     for name, value in given.state_dict().items():
@@ -117,6 +121,40 @@ def test_poses_that_fit_stay(tmp_path: pathlib.Path) -> None:
     assert all(float(row["moved_by"]) < 1e-3 for row in rows)
     assert json.loads((tmp_path / "poses.json").read_text())["refined"] is False
     assert not (tmp_path / "given" / "poses.csv").exists()
+
+
+def test_poses_that_have_moved_for_nothing_go_back(tmp_path: pathlib.Path) -> None:
+    """They move from step 2 on, until the check before step 4 finds too little; then they stay where they were."""
+    moved = []
+
+    class Watch(pl.Callback):
+        """Notes how far the rows are."""
+
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+            """Note it."""
+            moved.append(float(pl_module.pose.rows.detach().abs().max()))
+
+    model, datamodule, trainer = build("quickstart", *TINY, *STAY, f"paths.output={tmp_path}")
+    trainer.callbacks.append(Watch())
+    trainer.fit(model, datamodule=datamodule)
+    assert [value > 0 for value in moved] == [False, False, True, True, False, False, False, False]
+    assert not model.pose.moving
+    assert not model.pose.count.any()
+    assert json.loads((tmp_path / "poses.json").read_text())["refined"] is False
+
+
+def test_a_flip_begins_a_row_anew() -> None:
+    """Twice is not at all."""
+    pose = PoseResidual()
+    pose.attach(["a", "b", "c"])
+    for value in (pose.rows, pose.mean, pose.square, pose.count):
+        value.data.fill_(1.0)
+    pose.flip(torch.tensor([True, False, True]))
+    pose.flip(torch.tensor([False, False, True]))
+    assert pose.flipped.tolist() == [True, False, False]
+    for value in (pose.rows, pose.mean, pose.square, pose.count):
+        assert (value[1] == 1).all()
+        assert not value[[0, 2]].any()
 
 
 def test_a_model_with_refined_poses_is_a_model(run: pathlib.Path) -> None:

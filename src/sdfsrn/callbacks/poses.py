@@ -25,40 +25,50 @@ CHUNK = 32  # pictures at once
 
 
 class RefinedPoses(pl.Callback):
-    """Turn flipped poses, decide whether to refine the others, and write down what became of them; for `PoseResidual`.
+    """Turn flipped poses, decide whether to go on refining the others, and write down what became of them; for `PoseResidual`.
 
-    When its rows may move for the first time, (1) the poses of the first validation pictures, which the model was not trained
-    on, are refined as a check: unless their silhouettes fit better by `min_gain` on average, the annotated poses are taken for
-    good and stay; (2) training pictures that fit better by `flip_margin` with the object turned by 180 degrees
-    about its vertical axis are turned.
+    (1) When its rows may move for the first time, and once more at the check, training pictures that fit better by
+    `flip_margin` with the object turned by 180 degrees about its vertical axis are turned. (2) At the check, poses of
+    validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit better by
+    `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
     moved most.
 
     Args:
         folder: of these files.
+        check: share of the training before the check.
         num_objects: validation pictures that are looked at, at most.
         min_gain: in intersection over union.
         flip_margin: in the score of `pose_fit`; None turns none.
     """
 
-    def __init__(self, folder: str, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.03) -> None:
+    def __init__(
+        self, folder: str, check: float = 0.5, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.03
+    ) -> None:
+        if not 0 <= check < 1:
+            raise ValueError(f"Expected callbacks.poses.check of at least 0 and less than 1, got {check}.")
         self.folder = pathlib.Path(folder)
-        self.num_objects, self.min_gain, self.flip_margin = num_objects, min_gain, flip_margin
+        self.check, self.num_objects, self.min_gain, self.flip_margin = check, num_objects, min_gain, flip_margin
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
-        """Decide, before the first step in which poses move."""
+        """Turn flipped poses before the first step in which poses move; decide at the check."""
         if not isinstance(pl_module, ShapeModel) or not isinstance(pl_module.pose, PoseResidual):
             return
         pose = pl_module.pose
-        if trainer.global_step != math.ceil(pose.frozen * pl_module.total_steps):
+        first, check = (math.ceil(share * pl_module.total_steps) for share in (pose.frozen, max(self.check, pose.frozen)))
+        if trainer.global_step not in (first, check):
             return
         validation, training = (trainer.datamodule.dataset(split).source for split in ("val", "train"))  # type: ignore[attr-defined]
-        pose.decide(self._gain(pl_module, validation) >= self.min_gain, self._flips(pl_module, training))
-        rank_zero_info(
-            f"Poses: {int(pose.flipped.sum())} of {len(pose.rows)} are turned by 180 degrees; the others "
-            f"{'are refined' if pose.moving else 'fit as they are, and stay'}."
-        )
+        pose.flip(self._flips(pl_module, training))
+        words = f"Poses: {int(pose.flipped.sum())} of {len(pose.rows)} are turned by 180 degrees"
+        if trainer.global_step == check:
+            gain = self._gain(pl_module, validation)
+            if gain < self.min_gain:
+                pose.stay()
+            words += f"; refined ones of validation pictures fit by {gain:.3f} IoU better than annotated ones: "
+            words += "refinement goes on" if pose.moving else "those of the training pictures stay as annotated"
+        rank_zero_info(f"{words}.")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the poses."""
@@ -73,18 +83,20 @@ class RefinedPoses(pl.Callback):
     def _gain(self, model: ShapeModel, source: Source) -> float:
         """Mean gain in intersection over union of validation pictures whose poses are refined."""
         views = model.preprocessing.views(source, evenly_spaced(len(source), self.num_objects), model.device)
-        refined = refine_poses(model, views, sigma=_residual(model).sigma).camera
+        refined = refine_poses(model, views, sigma=_residual(model).sigma, prior=_residual(model).prior).camera
         before, after = pose_fit(model, views, [views.camera, refined]).iou
         return float((after - before).mean())
 
+    @torch.no_grad()
     def _flips(self, model: ShapeModel, source: Source) -> Bool[Tensor, " n"]:
-        """Which training pictures fit better by the margin with the object turned about."""
+        """Which training pictures fit better by the margin with the object turned about, as it is now."""
+        pose = _residual(model)
         if self.flip_margin is None:
-            return torch.zeros_like(_residual(model).flipped)
+            return torch.zeros_like(pose.flipped)
         gains = []
         for views in _chunks(model, source):
-            given, turned = pose_fit(model, views, [views.camera, flipped(views.camera)]).score
-            gains.append(turned - given)
+            now, turned = pose_fit(model, views, [pose(views).camera, flipped(pose.start(views))]).score
+            gains.append(turned - now)
         return torch.cat(gains) > self.flip_margin
 
     @torch.no_grad()

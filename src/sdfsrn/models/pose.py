@@ -108,7 +108,7 @@ class PoseResidual(GivenPose):
     Attributes:
         rows: w of all pictures, radians about the camera's axes x, y, z.
         flipped: pictures whose object is first turned by 180 degrees about the world's y axis.
-        moving: the rows may move; `decide` can forbid it.
+        moving: the rows may move, until `stay` forbids it.
     """
 
     scheduled = True
@@ -187,10 +187,21 @@ class PoseResidual(GivenPose):
         """`prior` times the mean of |w|^2 / sigma^2."""
         return self.prior * rotation_prior(self.rows[views.index], self.sigma)
 
-    def decide(self, moving: bool, flipped: Bool[Tensor, " n"]) -> None:
-        """Set whether the rows may move at all, and which pictures are turned by 180 degrees."""
-        self.moving.fill_(moving)
-        self.flipped.copy_(flipped)
+    @torch.no_grad()
+    def flip(self, chosen: Bool[Tensor, " n"]) -> None:
+        """Turn the objects of some pictures about; their rows begin anew."""
+        self.flipped.logical_xor_(chosen)
+        self._reset(chosen)
+
+    @torch.no_grad()
+    def stay(self) -> None:
+        """Go back to the poses as annotated, or flipped, for good."""
+        self.moving.fill_(False)
+        self._reset(torch.ones_like(self.flipped))
+
+    def _reset(self, chosen: Bool[Tensor, " n"]) -> None:
+        for values in (self.rows, self.mean, self.square, self.count):
+            values.masked_fill_(chosen[:, None], 0)
 
     @torch.no_grad()
     def update(self) -> None:
