@@ -60,7 +60,14 @@ def test_a_run_writes_what_became_of_the_poses(run: pathlib.Path) -> None:
     moved = torch.rad2deg(state["state_dict"]["pose.rows"].norm(dim=1))
     assert (moved > 0).all()
     assert (moved <= 15.001).all()
-    assert json.loads((run / "poses.json").read_text())["refined"] is True
+    summary = json.loads((run / "poses.json").read_text())
+    assert summary["refined"] is True
+    wrong = TurnedSource(SyntheticSource("chair", "train", 4, views_per_object=2, image_size=24), 10.0, 0.25)
+    expected = np.degrees(wrong.errors.magnitude())
+    expected[wrong.flipped] = 180  # nearly: see `raw_over_90`
+    assert summary["error_before"]["raw_over_90"] == 0.25
+    assert summary["error_before"]["raw_median"] == pytest.approx(np.sort(expected)[3], abs=0.01)  # of torch: the lower one
+    assert summary["error_after"] != summary["error_before"]
     assert [int(row["flipped"]) for row in rows] == state["state_dict"]["pose.flipped"].tolist()
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in ("iou_before", "iou_after"))
     assert Image.open(run / "poses.png").size[0] > 700

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -74,9 +74,12 @@ class RefinedPoses(pl.Callback):
         """Write the poses."""
         if not isinstance(pl_module, ShapeModel) or not isinstance(pl_module.pose, PoseResidual) or not trainer.is_global_zero:
             return
-        source = trainer.datamodule.dataset("train").source  # type: ignore[attr-defined]
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        source, true = datamodule.dataset("train").source, None
+        if datamodule.pose_noise or datamodule.pose_flips:
+            true = _rotations(datamodule.source("train"))
         records, world = self._records(pl_module, source)
-        write_poses(self.folder, records, world, bool(pl_module.pose.moving))
+        write_poses(self.folder, records, world, bool(pl_module.pose.moving), true)
         moved_sheet(source, records).save(self.folder / "poses.png")
         rank_zero_info(f"Poses: wrote {self.folder / 'poses.csv'}.")
 
@@ -119,6 +122,10 @@ class RefinedPoses(pl.Callback):
 def _residual(model: ShapeModel) -> PoseResidual:
     assert isinstance(model.pose, PoseResidual)
     return model.pose
+
+
+def _rotations(source: Source) -> Float[Tensor, "n 3 3"]:
+    return torch.stack([source.picture(i).camera.world_to_camera[:, :3].double() for i in range(len(source))])
 
 
 def _chunks(model: ShapeModel, source: Source) -> Iterator[Views]:

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from sdfsrn.data.conventions import CONVENTIONS, angles_from_rotation, rotation_from_angles
 from sdfsrn.data.preparing.inspection import contact_sheet
 from sdfsrn.data.source import ImageSample, Source
 from sdfsrn.data.sources.table import ANGLES, read_rows, write_rows
+from sdfsrn.metrics.pose import PoseError
 from sdfsrn.runtime.files import write_atomically
 
 CONVENTION = "nmr"  # of the angles in `poses.csv`
@@ -49,12 +51,19 @@ class PoseRecord(NamedTuple):
         return float(np.degrees(Rotation.from_matrix(self.refined @ self.annotated.T).magnitude()))
 
 
-def write_poses(folder: pathlib.Path, records: Sequence[PoseRecord], world: Float[np.ndarray, "3 3"], refined: bool) -> None:
+def write_poses(
+    folder: pathlib.Path,
+    records: Sequence[PoseRecord],
+    world: Float[np.ndarray, "3 3"],
+    refined: bool,
+    true: Float[Tensor, "n 3 3"] | None = None,
+) -> None:
     """Write `poses.csv`, and `poses.json` with what holds for all of them.
 
     The table has a row per picture: refined and annotated azimuth, elevation and theta (degrees, convention nmr), `moved_by`
     (degrees), `flipped`, and the silhouette's intersection over union under both poses. The JSON has `refined`, whether poses
     were refined at all; `flipped`, how many; `median_moved_by`; `world_rotation`, from the learned world to the annotated one.
+    Where the true rotations are known, `error_before` and `error_after` have the values of `PoseError`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -73,7 +82,16 @@ def write_poses(folder: pathlib.Path, records: Sequence[PoseRecord], world: Floa
         "median_moved_by": float(np.median(moved)) if moved else 0.0,
         "world_rotation": world.tolist(),
     }
+    if true is not None:
+        summary["error_before"] = _error([record.annotated for record in records], true)
+        summary["error_after"] = _error([record.refined for record in records], true)
     write_atomically(folder / "poses.json", json.dumps(summary, indent=2).encode())
+
+
+def _error(poses: Sequence[Float[np.ndarray, "3 3"]], true: Float[Tensor, "n 3 3"]) -> dict[str, float]:
+    metric = PoseError()
+    metric.update(torch.from_numpy(np.stack(poses)), true)
+    return {name: round(float(value), 4) for name, value in metric.compute().items()}
 
 
 def read_poses(path: str | pathlib.Path) -> dict[str, Float[np.ndarray, "3 3"]]:
