@@ -87,6 +87,9 @@ def show(report: dict[str, Any], splits: list[str]) -> None:
     if "models" in report:
         models = report["models"]
         lines.append(", ".join(f"{number} {what}" for what, number in models.items() if isinstance(number, int)))
+        incomplete = list(models["incomplete"].items())
+        if incomplete:
+            lines.append(f"{len(incomplete)} models lack colours; {incomplete[0][0]} names, but has not: {incomplete[0][1]}")
         lines += [f"skipped: {name}: {reason}" for name, reason in list(models["skipped"].items())[:5]]
     if "hull_depth" in report:
         hulls = report["hull_depth"]

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sdfsrn.data import images
-from sdfsrn.data.images import DEEP, PICTURE_SUFFIXES, describe_skipped, open_image, read_alpha, read_color
+from sdfsrn.data.images import DEEP, describe_skipped, is_picture, open_image, read_alpha, read_color
 
 SHOWN = 2000  # pixels of the longer side, at most, that the page shows
 THUMBNAIL = 160
@@ -48,13 +48,13 @@ def picture_names(root: pathlib.Path) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".") and (below / name).as_posix() != MASKS]
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
     skipped = describe_skipped(pathlib.Path(name) for name in names if pathlib.Path(name).stem not in TABLES)
-    names = [name for name in sorted(names) if pathlib.Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    names = [name for name in sorted(names) if is_picture(name)]
     inside = [name for name in names if is_inside(root, root / name)]
     if len(inside) < len(names):
         log.warning("Left out %d pictures that are links to the outside of %s.", len(names) - len(inside), root)
     if not inside:
         found = f"only {skipped}" if skipped else "none"
-        raise ValueError(f"Expected pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {root}, found {found}.")
+        raise ValueError(f"Expected pictures ({', '.join(sorted(images.PICTURE_SUFFIXES))}) in {root}, found {found}.")
     if skipped:
         log.warning("Left out files that are no pictures: %s.", skipped)
     return inside

@@ -12,7 +12,7 @@ import trimesh
 from jaxtyping import UInt8
 from PIL import Image
 
-from sdfsrn.data.images import PICTURE_SUFFIXES, describe_skipped
+from sdfsrn.data.images import describe_skipped, is_picture
 from sdfsrn.meshes.figures import hstack, write_animation
 from sdfsrn.meshes.rendering import turntable
 
@@ -49,7 +49,7 @@ def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [file for file in found if is_picture(file)]
     skipped = describe_skipped(file for file in found if file.is_file())
     if not pictures:
         raise ValueError(f"Expected pictures at {key}={pattern}, found {f'only {skipped}' if skipped else 'none'}.")

@@ -14,12 +14,13 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sdfsrn.data.alpha import FAINT, drop_faint, touches_border
+from sdfsrn.data.alpha import drop_faint, touches_border
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".pgm", ".ppm"}
 HEIF_SUFFIXES = {".heic", ".heif"}
 HEIF_REMEDY = "pip install 'sdfsrn[heic]', or save as JPEG"
 DRAWN = "sdfsrn-drawn"  # text in a PNG whose alpha this package has drawn: faint coverage in it is the object
+NOISE = 0.15  # of a mask kept as JPEG: alpha below it is 0
 DEEP = ("I", "F")  # how the names of modes begin whose values may go beyond 255
 
 if importlib.util.find_spec("pillow_heif") is not None:
@@ -172,14 +173,19 @@ def name_of(image: ImageLike, what: str) -> str:
     return str(image) if isinstance(image, str | pathlib.Path) else getattr(image, "filename", "") or what
 
 
+def is_picture(path: str | pathlib.Path) -> bool:
+    """Whether a file's suffix is that of a picture that can be read here."""
+    return pathlib.Path(path).suffix.lower() in PICTURE_SUFFIXES
+
+
 def describe_skipped(paths: Iterable[pathlib.Path]) -> str:
     """Count the files that are no pictures, by suffix, with the remedy where there is one; "" if there are none.
 
     >>> describe_skipped(map(pathlib.Path, ["a.txt", "b.TXT", "c.png", "Thumbs.db"]))
     '2 .txt, 1 .db'
     """
-    suffixes = [path.suffix.lower() for path in paths if not path.name.startswith(".")]
-    counts = collections.Counter(suffix for suffix in suffixes if suffix not in PICTURE_SUFFIXES)
+    skipped = [path for path in paths if not (is_picture(path) or path.name.startswith("."))]
+    counts = collections.Counter(path.suffix.lower() for path in skipped)
     return ", ".join(
         f"{count} {suffix or 'without a suffix'}" + (f" ({HEIF_REMEDY})" if suffix in HEIF_SUFFIXES else "")
         for suffix, count in counts.most_common()
@@ -221,7 +227,7 @@ def _without_haze(alpha: np.ndarray, image: Image.Image, drawn: bool) -> Silhoue
     if drawn or DRAWN in image.info:
         return Silhouette(alpha)
     if image.format in ("JPEG", "MPO"):
-        alpha = np.where(alpha < FAINT, np.float32(0), alpha)  # noise of the compression
+        alpha = np.where(alpha < NOISE, np.float32(0), alpha)
     return Silhouette(*drop_faint(alpha))
 
 
