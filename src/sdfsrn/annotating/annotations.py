@@ -273,7 +273,7 @@ class Annotations:
         return step._replace(mask=None, bounds=None) if box is None else self._bounded(index, step, box)
 
     def _bounded(self, index: int, step: Step, box: Box) -> Step:
-        """A step with the box of its mask, flagged `cut_off` if that touches the picture's border and the box before did not."""
+        """A step with the box of its mask, flagged `cut_off` if that touches the picture's border and the last did not."""
         width, height = self.photos[index].size
 
         def touches(left: int, top: int, right: int, bottom: int) -> bool:

@@ -22,12 +22,10 @@ def drop_faint(alpha: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"
     background, and the lower bound of eq. (4), arXiv:2010.10505, says nothing there.
     """
     faint = (alpha > 0) & (alpha < FAINT)
-    if not faint.any():
+    stray = _alone(faint, alpha)
+    if stray is None:
         return alpha, 0.0
     solid = alpha >= FAINT
-    stray = faint & ~_grown(solid)
-    if not stray.any():
-        return alpha, 0.0
     share, background = (uniform_filter(pixels.astype(np.float32), AROUND) for pixels in (faint, ~solid))
     haze = _connected(faint & (share > DENSE * background), stray)
     dropped = faint & ~_connected((alpha > 0) & ~haze, solid)
@@ -63,15 +61,18 @@ def find_specks(alpha: Float[np.ndarray, "h w"]) -> list[Box]:
     return boxes
 
 
-def _grown(pixels: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The pixels and their eight neighbours; much faster than SciPy's dilation."""
-    wide = pixels.copy()
-    wide[:, 1:] |= pixels[:, :-1]
-    wide[:, :-1] |= pixels[:, 1:]
-    grown = wide.copy()
-    grown[1:] |= wide[:-1]
-    grown[:-1] |= wide[1:]
-    return grown
+def _alone(faint: Bool[np.ndarray, "h w"], alpha: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
+    """The faint pixels without a neighbour that is covered more; None if all have one, as at clean edges, which is fast."""
+    row, column = np.nonzero(faint)
+    alone = np.ones(len(row), bool)
+    for down, right in np.argwhere(_NEIGHBOURS) - 1:
+        place = (row + down).clip(0, alpha.shape[0] - 1), (column + right).clip(0, alpha.shape[1] - 1)
+        alone &= alpha[place] < FAINT
+    if not alone.any():
+        return None
+    found = np.zeros_like(faint)
+    found[row[alone], column[alone]] = True
+    return found
 
 
 def _connected(pixels: Bool[np.ndarray, "h w"], seeds: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

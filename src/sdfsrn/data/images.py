@@ -65,7 +65,7 @@ def read_cutout(image: ImageLike, mask: ImageLike | None = None) -> Cutout:
         found, where = read_alpha(opened), f"the alpha channel of {name}"
     else:
         raise ValueError(f"Expected an alpha channel in {name} or a mask: give mask=FILE, bright where the object is.")
-    covered = (found.alpha >= 0.5).mean()
+    covered = np.count_nonzero(found.alpha >= 0.5) / found.alpha.size
     if covered == 0:
         raise ValueError(f"Expected an object, but the mask of {name} is empty in {where}.")
     if covered > 0.999:
@@ -193,9 +193,10 @@ def describe_skipped(paths: Iterable[pathlib.Path]) -> str:
 
 
 def _mask_values(values: Shaped[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    low, high = values.min(), values.max()
+    high = values.max()
     if high == 255 and values.dtype == np.uint8:
         return values.astype(np.float32) / 255
+    low = values.min()
     if 0 in (low, high) and ((values == low) | (values == high)).all():
         return (values != 0).astype(np.float32)
     alpha = unit_range(values)
