@@ -23,7 +23,7 @@ from sdfsrn import pretrained
 from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import is_pretrained, load_model, load_protocol
 from sdfsrn.data.cropping import object_box
-from sdfsrn.data.preprocessing import read_picture
+from sdfsrn.data.images import open_image, read_alpha, read_cutout, read_mask
 from sdfsrn.data.source import ImageSample, evenly_spaced
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.inference import reconstruct
@@ -46,6 +46,7 @@ READY = "#picture .image-container:not(:has(.toolbar-wrap)) { visibility: hidden
 INTRODUCTION = """# From one picture to a mesh
 Drop a picture or choose an example. The model needs to know where the object is: a transparent background says so; otherwise
 paint over the object with the brush (or draw its outline, which is filled), or give a mask."""
+CUT = ". The object touches the picture's border, where it may go on: the model has seen whole objects."
 NO_MASK = (
     "Where is the object? Paint over it, draw its outline, give a mask, or choose a picture with a transparent background."
 )
@@ -82,9 +83,10 @@ class Reconstructor:
             raise ValueError("The model sees no surface in this picture. Does the object fill it as those of the examples do?")
         path = self.folder / uuid.uuid4().hex / "mesh.glb"
         write_mesh(mesh, path)
-        seen = dataclasses.replace(self.model.preprocessing, crop=crop)(image, mask)
+        cutout = read_cutout(image, mask)
+        seen = dataclasses.replace(self.model.preprocessing, crop=crop).prepare(cutout)
         words = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {time.perf_counter() - start:.1f} s"
-        return path, to_picture(seen), words
+        return path, to_picture(seen), words + CUT * cutout.cut
 
 
 def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Image | None = None) -> Image.Image:
@@ -100,7 +102,8 @@ def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Imag
         ratios = [picture.width / picture.height for picture in (mask, image)]
         if not 0.95 < ratios[0] / ratios[1] < 1.05:
             raise ValueError(f"The mask is of another shape than the picture: {mask.size} and {image.size}.")
-        mask = mask.convert("L").resize(image.size)  # the editor shrinks large pictures
+        values = read_mask(open_image(mask), "the mask").alpha
+        mask = Image.fromarray(np.rint(255 * values).astype(np.uint8)).resize(image.size)  # the editor shrinks large pictures
         if np.asarray(mask).max() < 128:
             raise ValueError("The mask is empty: it should be bright where the object is.")
         return mask
@@ -109,12 +112,12 @@ def object_mask(image: Image.Image, strokes: list[Image.Image], mask: Image.Imag
         painted |= np.asarray(stroke.convert("RGBA").resize(image.size).getchannel("A")) > 0
     if painted.any():
         return Image.fromarray(binary_fill_holes(painted).astype(np.uint8) * 255)
-    alpha = image.convert("RGBA").getchannel("A")
-    if np.asarray(alpha).min() >= 128:
+    alpha = read_alpha(image).alpha
+    if alpha.min() >= 0.5:
         raise ValueError(NO_MASK)
-    if np.asarray(alpha).max() < 128:
+    if alpha.max() < 0.5:
         raise ValueError("The picture is transparent everywhere: there is no object in it.")
-    return alpha
+    return Image.fromarray(np.rint(255 * alpha).astype(np.uint8))
 
 
 def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) -> list[pathlib.Path]:
@@ -135,7 +138,7 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
 
 def typical_crop(examples: list[pathlib.Path]) -> float:
     """The median over pictures of their longer side over that of the object: how much room training left around it."""
-    masks = [read_picture(path, None)[1] for path in examples]
+    masks = [read_cutout(path).alpha for path in examples]
     room = [max(alpha.shape) / box.longer for alpha in masks if (box := object_box(alpha)) is not None]
     return round(float(np.median(room)), 2) if room else CROP
 
@@ -227,7 +230,7 @@ def _inputs(gr: types.ModuleType, resolution: int, crop: float | None, examples:
         gr.Examples([str(path) for path in examples], picture, label="Examples: pictures the model has never seen")
     with gr.Accordion("Mask, resolution, crop", open=False, elem_id="advanced"):
         mask = gr.Image(
-            label="Mask, bright where the object is", type="pil", image_mode="L", sources=["upload"], elem_id="mask"
+            label="Mask, bright where the object is", type="pil", image_mode=None, sources=["upload"], elem_id="mask"
         )
         grid = gr.Slider(16, 256, value=resolution, step=8, label="Resolution: grid intervals along an axis")
         crops = gr.Checkbox(crop is not None, label="Crop to the object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,12 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.checkpoints.loading import load
-from sdfsrn.data.preprocessing import ImageLike
+from sdfsrn.data.images import ImageLike, name_of, read_cutout
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.models.shape import Shape
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
 
+log = logging.getLogger(__name__)
+
+CUT = "The object touches the border of %s, where it may go on: the model has seen whole objects."
 REFINED_RAYS = 1024  # random ones of a picture, a step, as in training
 
 
@@ -33,9 +37,9 @@ def reconstruct(
     """A closed, coloured mesh of the object in a picture, in the frame of the model's training shapes.
 
     Args:
-        image: a file, PIL image or uint8 array (h, w, 3 or 4); an alpha channel is the mask.
+        image: a file, PIL image, array or tensor, see `sdfsrn.data.images.open_image`; an alpha channel is the mask.
         model: a trained model, or the path of its checkpoint; None takes the model that ships with the package.
-        mask: of the picture's size, bright where the object is.
+        mask: likewise, of the picture's size, bright where the object is, see `sdfsrn.data.images.read_mask`.
         grid: how the surface is extracted; the model's own if None.
         trusted: modules whose classes the checkpoint may name, see `sdfsrn.load`.
         preprocessing: changes of the model's `Preprocessing`, such as `crop=1.2`.
@@ -44,11 +48,14 @@ def reconstruct(
         The mesh, with vertex colours; without faces where the model sees no surface.
 
     Raises:
-        ValueError: an unreadable image or mask, no mask at all, an empty one, or one of another size.
+        ValueError: an unreadable image or mask, no mask, one of another size, or one that is empty or covers everything.
     """
     if not isinstance(model, ShapeModel):
         model = load(model, trusted)
-    picture = dataclasses.replace(model.preprocessing, **preprocessing)(image, mask)
+    cutout = read_cutout(image, mask)
+    if cutout.cut:
+        log.warning(CUT, name_of(image, "the picture"))
+    picture = dataclasses.replace(model.preprocessing, **preprocessing).prepare(cutout)
     model.eval()
     with torch.no_grad():
         return model(picture[None].to(model.device)).mesh(grid)

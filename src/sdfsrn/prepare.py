@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sdfsrn.cli.command import command
 from sdfsrn.data import FolderDataModule, ShapeNetDataModule, ViewsDataModule
+from sdfsrn.data.alpha import describe_dropped
 from sdfsrn.data.preparing.export import export_folder
 from sdfsrn.data.preparing.inspection import contact_sheet, inspect
 from sdfsrn.data.preparing.render_models import render_models
@@ -49,7 +50,8 @@ def prepare(config: DictConfig) -> dict[str, Any]:
             problems.append(str(error))
             continue
         report[split] = inspect(sources[split]) | {"counts": dict(getattr(sources[split], "counts", {}))}
-        contact_sheet(sources[split], count=config.sheet).save(output / f"{split}.png")
+        sheet = contact_sheet(sources[split], count=config.sheet, background=datamodule.settings.background)
+        sheet.save(output / f"{split}.png")
     if datamodule.hull_depth:
         try:
             report["hull_depth"] = _carve(datamodule)
@@ -81,9 +83,13 @@ def show(report: dict[str, Any], splits: list[str]) -> None:
         faults = [f"{fault}: {len(names)}, e.g. {pathlib.PurePath(names[0]).name}" for fault, names in part["faults"].items()]
         table.add_row(split, str(part["pictures"]), str(truth["objects"]), outside, "\n".join(faults) or "nothing")
     lines = [f"failed: {name}: {reason}" for name, reason in list(report["failures"].items())[:5]]
+    lines += [f"{split}: {words}" for split in splits if (words := describe_dropped(**report[split]["dropped"]))]
     if "models" in report:
         models = report["models"]
         lines.append(", ".join(f"{number} {what}" for what, number in models.items() if isinstance(number, int)))
+        incomplete = list(models["incomplete"].items())
+        if incomplete:
+            lines.append(f"{len(incomplete)} models lack colours; {incomplete[0][0]} names, but has not: {incomplete[0][1]}")
         lines += [f"skipped: {name}: {reason}" for name, reason in list(models["skipped"].items())[:5]]
     if "hull_depth" in report:
         hulls = report["hull_depth"]

@@ -428,3 +428,18 @@ def test_an_edit_that_is_sent_again_is_done_once(tmp_path: pathlib.Path) -> None
         assert session.edit(0, {"do": "undo", "key": "five"})["pose"]["azimuth"] == 10
         with pytest.raises(ValueError, match="Expected a key"):
             session.edit(0, {"do": "undo", "key": 6})
+
+
+def test_an_object_at_the_border_is_flagged_as_cut_off_once(tmp_path: pathlib.Path) -> None:
+    """By a mask that is there and by one that is drawn; who takes the flag away is not contradicted."""
+    cut_outs(tmp_path, ["a.png", "b.png"])
+    whole = np.asarray(Image.open(tmp_path / "b.png"))
+    inside = np.flatnonzero((whole[..., 3] >= 128).any(0))
+    Image.fromarray(whole[:, inside[0] + 3 :]).save(tmp_path / "b.png")
+    with opened(tmp_path) as session:
+        assert [picture["cut_off"] for picture in session.state()["pictures"]] == [False, True]
+        session.edit(0, {"do": "stroke", "add": True, "radius": 5, "points": [[2, 40]]})
+        assert session.summary(0)["cut_off"]
+        session.edit(0, {"do": "flag", "name": "cut_off", "value": False})
+        session.edit(0, {"do": "stroke", "add": True, "radius": 5, "points": [[2, 50]]})
+        assert not session.summary(0)["cut_off"]

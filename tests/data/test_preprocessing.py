@@ -15,7 +15,7 @@ import sdfsrn
 from scenes import Memory, disc
 from sdfsrn.checkpoints.legacy import modernize
 from sdfsrn.data import FolderDataModule, Pascal3DDataModule, Preprocessing
-from sdfsrn.data.preprocessing import read_picture
+from sdfsrn.data.images import read_cutout
 from sdfsrn.functional.camera import OrthographicCamera, PerspectiveCamera
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.runtime.configs import config_folder, instantiate
@@ -69,15 +69,15 @@ def test_bad_pictures_are_named(photo: tuple[np.ndarray, np.ndarray], tmp_path: 
     Image.fromarray(color).save(tmp_path / "plain.jpg")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n????")
     with pytest.raises(ValueError, match=r"plain\.jpg.*mask=FILE"):
-        read_picture(tmp_path / "plain.jpg", None)
+        read_cutout(tmp_path / "plain.jpg")
     with pytest.raises(ValueError, match=r"broken\.png"):
-        read_picture(tmp_path / "broken.png", None)
+        read_cutout(tmp_path / "broken.png")
     with pytest.raises(ValueError, match="missing"):
-        read_picture(tmp_path / "missing.png", None)
+        read_cutout(tmp_path / "missing.png")
     with pytest.raises(ValueError, match="size"):
-        read_picture(tmp_path / "plain.jpg", mask[:20])
+        read_cutout(tmp_path / "plain.jpg", mask[:20])
     with pytest.raises(ValueError, match=r"mask of .*plain\.jpg is empty"):
-        read_picture(tmp_path / "plain.jpg", np.zeros_like(mask))
+        read_cutout(tmp_path / "plain.jpg", np.zeros_like(mask))
 
 
 @pytest.fixture

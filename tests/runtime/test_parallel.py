@@ -24,16 +24,19 @@ if __name__ == "__main__":
 """
 
 
-def _halve(number: int, folder: str) -> None:
+def _halve(number: int, folder: str) -> str | None:
     if number % 2:
         raise ValueError(f"{number} is odd")
     (pathlib.Path(folder) / str(number)).write_text(str(os.getpid()))
+    return None if number else "zero"
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_failures_are_named_and_the_others_done(tmp_path: pathlib.Path, num_workers: int) -> None:
     jobs = {f"job {i}": (i, str(tmp_path)) for i in range(6)}
-    failures = run_jobs(_halve if num_workers < 2 else _importable(), jobs, "Halving", num_workers)
+    notes: dict[str, str] = {}
+    failures = run_jobs(_halve if num_workers < 2 else _importable(), jobs, "Halving", num_workers, notes=notes)
+    assert notes == {"job 0": "zero"}
     assert failures == {f"job {i}": f"{i} is odd" for i in (1, 3, 5)}
     pids = {int(path.read_text()) for path in tmp_path.iterdir()}
     assert len(list(tmp_path.iterdir())) == 3

@@ -17,7 +17,7 @@ from sdfsrn.annotating.opinions import Subject
 from sdfsrn.annotating.silhouettes import Layers, empty_layers
 from sdfsrn.annotating.storage import Storage
 from sdfsrn.annotating.table import WRITTEN, CameraTable, Row
-from sdfsrn.data.cropping import object_box
+from sdfsrn.data.cropping import Box, object_box
 from sdfsrn.runtime.files import cache_key
 
 IMAGES = 4  # decoded pictures that are kept
@@ -261,7 +261,7 @@ class Annotations:
             return step._replace(mask=None, bounds=None)
         digest = self.storage.keep_layers(self.photos[index], layers)
         self._remember(self._layers, (index, digest), layers)
-        return step._replace(mask=digest, bounds=(*box,))
+        return self._bounded(index, step._replace(mask=digest), box)
 
     def _with_bounds(self, index: int, step: Step) -> Step:
         """A step with the box of the mask that it names, or without a mask if nothing is inside."""
@@ -270,7 +270,17 @@ class Annotations:
         photo = self.photos[index]
         mask = read_mask(self.root, photo, None if step.mask == ALPHA else step.mask.removeprefix(FILE))
         box = object_box(mask / np.float32(255))
-        return step._replace(mask=step.mask if box else None, bounds=(*box,) if box else None)
+        return step._replace(mask=None, bounds=None) if box is None else self._bounded(index, step, box)
+
+    def _bounded(self, index: int, step: Step, box: Box) -> Step:
+        """A step with the box of its mask, flagged `cut_off` if that touches the picture's border and the last did not."""
+        width, height = self.photos[index].size
+
+        def touches(left: int, top: int, right: int, bottom: int) -> bool:
+            return min(left, top) == 0 or right == width or bottom == height
+
+        found = touches(*box) and not (step.bounds and touches(*step.bounds))
+        return step._replace(bounds=(*box,), flags=tuple(sorted({*step.flags, "cut_off"})) if found else step.flags)
 
     def _remember(self, cache: collections.OrderedDict, key: Any, value: Any) -> None:
         with self._cache_lock:

@@ -11,13 +11,15 @@ from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
-from sdfsrn.runtime.files import PICTURE_SUFFIXES, read_picture
+from sdfsrn.data import images
+from sdfsrn.data.images import DEEP, describe_skipped, is_picture, open_image, read_alpha, read_color
 
 SHOWN = 2000  # pixels of the longer side, at most, that the page shows
 THUMBNAIL = 160
 DRAFTS, MASKS = ".annotations", "masks"  # folders that the page writes to
+TABLES = ("cameras", "cameras_before")  # names of the tables beside the pictures, without suffix
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
 log = logging.getLogger(__name__)
@@ -45,12 +47,16 @@ def picture_names(root: pathlib.Path) -> list[str]:
         below = pathlib.Path(folder).relative_to(root)
         folders[:] = [name for name in folders if not name.startswith(".") and (below / name).as_posix() != MASKS]
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
-    names = [name for name in sorted(names) if pathlib.Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    skipped = describe_skipped(pathlib.Path(name) for name in names if pathlib.Path(name).stem not in TABLES)
+    names = [name for name in sorted(names) if is_picture(name)]
     inside = [name for name in names if is_inside(root, root / name)]
     if len(inside) < len(names):
         log.warning("Left out %d pictures that are links to the outside of %s.", len(names) - len(inside), root)
     if not inside:
-        raise ValueError(f"Expected pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {root}, found none.")
+        found = f"only {skipped}" if skipped else "none"
+        raise ValueError(f"Expected pictures ({', '.join(sorted(images.PICTURE_SUFFIXES))}) in {root}, found {found}.")
+    if skipped:
+        log.warning("Left out files that are no pictures: %s.", skipped)
     return inside
 
 
@@ -90,48 +96,41 @@ def read_shown(root: pathlib.Path, photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         ValueError: it cannot be decoded.
     """
-    image = read_picture(root / photo.name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(_fit(image.convert("RGB"), photo.size))
+    return _fit(Image.fromarray(_over_white(open_image(root / photo.name), photo.name)), photo.size)
 
 
 def read_mask(root: pathlib.Path, photo: Photo, path: str | None) -> UInt8[np.ndarray, "h w"]:
     """The mask at a path below the root, or, of None, the alpha channel; as shown.
 
     Raises:
-        ValueError: it cannot be decoded, leads to the outside, or is of another size than the picture.
+        ValueError: it cannot be decoded, is no mask, leads to the outside, or is of another size than the picture.
     """
-    if path is None:
-        mask = read_picture(root / photo.name).convert("RGBA").getchannel("A")
-    elif is_inside(root, root / path):
-        mask = read_picture(root / path).convert("L")
-    else:
+    if path is not None and not is_inside(root, root / path):
         raise ValueError(f"Expected a mask below the folder, got {path}.")
-    if mask.size != photo.original:
-        raise ValueError(
-            f"Expected a mask of the picture's size {photo.original}, got {mask.size} in {root / (path or photo.name)}."
-        )
-    return np.asarray(_fit(mask, photo.size))
+    name = root / (path or photo.name)
+    image = open_image(name)
+    if image.size != photo.original:
+        raise ValueError(f"Expected a mask of the picture's size {photo.original}, got {image.size} in {name}.")
+    found = read_alpha(image) if path is None else images.read_mask(image, str(name))
+    return _fit(Image.fromarray(np.rint(255 * found.alpha).astype(np.uint8)), photo.size)
 
 
 def has_alpha(root: pathlib.Path, photo: Photo) -> bool:
-    """Whether the picture has an alpha channel that varies."""
+    """Whether the picture has an alpha channel that tells an object from its background."""
     with Image.open(root / photo.name) as image:
-        if not image.has_transparency_data:
+        if not images.has_alpha(image):
             return False
-    alpha = np.asarray(read_picture(root / photo.name).convert("RGBA").getchannel("A"))
-    return bool(alpha.min() < 128 <= alpha.max())
+    alpha = read_alpha(open_image(root / photo.name)).alpha
+    return bool(alpha.min() < 0.5 <= alpha.max())
 
 
 def thumbnail(root: pathlib.Path, photo: Photo) -> bytes:
     """A JPEG of at most THUMBNAIL pixels."""
     with Image.open(root / photo.name) as image:
         image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-        image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL), Image.Resampling.BOX)
-        small = ImageOps.exif_transpose(image).convert("RGBA")
-    small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
+        if not image.mode.startswith(DEEP):
+            image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL), Image.Resampling.BOX)
+        small = Image.fromarray(_over_white(open_image(image), photo.name))
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return jpeg_bytes(np.asarray(small), 80)
 
@@ -163,5 +162,12 @@ def lock_folder(root: pathlib.Path) -> IO[bytes]:
     return file
 
 
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BOX, reducing_gap=None)
+def _over_white(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if images.has_alpha(image):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return read_color(image, name)
+
+
+def _fit(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BOX, reducing_gap=None))

@@ -22,7 +22,8 @@ from PIL.PngImagePlugin import PngInfo
 from sdfsrn.annotating.drafts import Draft, from_json
 from sdfsrn.annotating.folder import DRAFTS, MASKS, Photo, is_inside
 from sdfsrn.annotating.silhouettes import Layers
-from sdfsrn.runtime.files import cache_key, read_picture, write_atomically
+from sdfsrn.data.images import open_image
+from sdfsrn.runtime.files import cache_key, write_atomically
 
 ADDRESS = "address.json"
 NOTE = "annotation"  # key of the PNG note that names the layers of a mask
@@ -101,7 +102,7 @@ class Storage:
         Raises:
             ValueError: the file is gone or broken.
         """
-        both = np.asarray(read_picture(self._folder(photo) / f"{digest}.png"))
+        both = np.asarray(open_image(self._folder(photo) / f"{digest}.png"))
         return Layers(both[..., 0], both[..., 1])
 
     def write_mask(self, photo: Photo, path: str, digest: str, layers: Layers) -> None:

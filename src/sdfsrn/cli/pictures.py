@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -11,9 +12,11 @@ import trimesh
 from jaxtyping import UInt8
 from PIL import Image
 
+from sdfsrn.data.images import describe_skipped, is_picture
 from sdfsrn.meshes.figures import hstack, write_animation
 from sdfsrn.meshes.rendering import turntable
-from sdfsrn.runtime.files import PICTURE_SUFFIXES
+
+log = logging.getLogger(__name__)
 
 SIDES, FRAMES = 8, 24  # of a turntable: on the strip, in the animation
 
@@ -37,7 +40,7 @@ def write_turntable(
 
 
 def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
-    """The file, or the sorted pictures of a folder or a glob.
+    """The file, or the sorted pictures of a folder or a glob; other files there are counted in a warning.
 
     Raises:
         ValueError: no picture at all.
@@ -46,9 +49,12 @@ def find_pictures(pattern: str, key: str) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     found = sorted(path.iterdir()) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [file for file in found if is_picture(file)]
+    skipped = describe_skipped(file for file in found if file.is_file())
     if not pictures:
-        raise ValueError(f"Expected pictures at {key}={pattern}, found none.")
+        raise ValueError(f"Expected pictures at {key}={pattern}, found {f'only {skipped}' if skipped else 'none'}.")
+    if skipped:
+        log.warning("Skipped files at %s=%s that are no pictures: %s.", key, pattern, skipped)
     return pictures
 
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.data.batches.pictures import pack, read_pictures
 from sdfsrn.data.batches.views import BatchSettings, composite, make_views
 from sdfsrn.data.conventions import crop_camera
 from sdfsrn.data.cropping import SIDES, Window, crop_square, crop_window
+from sdfsrn.data.images import Cutout, ImageLike, read_cutout
 from sdfsrn.data.source import ImageSample, Source
 from sdfsrn.functional.camera import Camera
-from sdfsrn.runtime.files import read_picture as read_picture_file
 from sdfsrn.structures import Views
-
-ImageLike = str | pathlib.Path | Image.Image | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +49,18 @@ class Preprocessing:
         """The network's input, colours in [-1, 1].
 
         Args:
-            image: a file, PIL image or uint8 array (h, w, 3 or 4); an alpha channel is the mask.
-            mask: of the picture's size, bright where the object is.
+            image: a file, PIL image, array or tensor, see `open_image`; an alpha channel is the mask.
+            mask: likewise, of the picture's size, bright where the object is, see `read_mask`.
 
         Raises:
-            ValueError: an unreadable image or mask, no mask at all, an empty one, or one of another size.
+            ValueError: an unreadable image or mask, no mask, one of another size, or one that is empty or covers everything.
         """
-        color, alpha = read_picture(image, mask)
-        window = crop_window(alpha, self.crop, self.crop_side)
-        rgba = torch.from_numpy(pack(*crop_square(color, alpha, *window, self.image_size)))
+        return self.prepare(read_cutout(image, mask))
+
+    def prepare(self, cutout: Cutout) -> Float[Tensor, "3 h w"]:
+        """The network's input of a picture that has been read."""
+        window = crop_window(cutout.alpha, self.crop, self.crop_side)
+        rgba = torch.from_numpy(pack(*crop_square(cutout.color, cutout.alpha, *window, self.image_size)))
         layers = rgba.movedim(-1, 0)[None] / 255
         return composite(layers[:, :3], layers[:, 3:], self.background)[0]
 
@@ -76,39 +74,8 @@ class Preprocessing:
         return make_views(pictures.to(device), None, BatchSettings(background=self.background))
 
 
-def cropped(
-    color: UInt8[np.ndarray, "h w 3"], alpha: Float[np.ndarray, "h w"], camera: Camera, window: Window, image_size: int
-) -> ImageSample:
+def cropped(cutout: Cutout, camera: Camera, window: Window, image_size: int) -> ImageSample:
     """The window of a picture, `image_size` pixels high and wide, with its camera; `camera` is that of the whole picture."""
-    height, width = alpha.shape
-    camera = crop_camera(camera, (width, height), *window)
-    return ImageSample(*crop_square(color, alpha, *window, image_size), camera.map(Tensor.float))
-
-
-def read_picture(image: ImageLike, mask: ImageLike | None) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (h, w, 3) uint8 and alpha (h, w) float32; errors as `Preprocessing`."""
-    opened = _open(image)
-    if mask is not None:
-        alpha = _open(mask).convert("L")
-        if alpha.size != opened.size:
-            raise ValueError(f"Expected a mask of the image's size {opened.size}, got {alpha.size} in {_name(mask)}.")
-    elif opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info:
-        alpha = opened.convert("RGBA").getchannel("A")
-    else:
-        raise ValueError(f"Expected an alpha channel in {_name(image)} or a mask: give mask=FILE, bright where the object is.")
-    array = np.asarray(alpha, np.float32) / 255
-    if not (array >= 0.5).any():
-        raise ValueError(f"Expected an object, but the mask of {_name(image)} is empty.")
-    return np.array(opened.convert("RGB")), array
-
-
-def _open(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image)
-    if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
-    return read_picture_file(pathlib.Path(image))
-
-
-def _name(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | pathlib.Path) else "the picture"
+    height, width = cutout.alpha.shape
+    camera = crop_camera(camera, (width, height), *window).map(Tensor.float)
+    return ImageSample(*crop_square(cutout.color, cutout.alpha, *window, image_size), camera, cutout.dropped, cutout.cut)

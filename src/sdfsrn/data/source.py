@@ -20,6 +20,8 @@ class ImageSample(NamedTuple):
     image: np.ndarray  # (h, w, 3) uint8, colours not multiplied by alpha
     alpha: np.ndarray  # (h, w) float32 in [0, 1], the object's share of each pixel
     camera: Camera  # without batch dimension: (3, 4), (3, 3)
+    dropped: float = 0.0  # share of the photo's pixels whose faint alpha was set to 0, see `sdfsrn.data.alpha.drop_faint`
+    cut: bool = False  # whether the object touches the border of the photo that this is a window of
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from sdfsrn.meshes.materials import materials_of, stack_materials
+from sdfsrn.meshes.obj import Neighbours, plain_obj
 from sdfsrn.runtime.files import write_atomically
 
 SUFFIXES = (".ply", ".obj", ".glb")
@@ -43,7 +45,8 @@ def read_mesh(path: Path | str) -> trimesh.Trimesh:
     """Read a mesh (.obj, .off, .ply, .glb, .gltf or .stl); its `visual` is a `FaceMaterials`.
 
     A scene's parts become one mesh in the scene's frame; vertices are not merged. Materials and pictures are read from the
-    file's folder, its parent, and their subfolders only. A part whose picture is missing has its material's plain colour.
+    file's folder, its parent, and their subfolders only. A part whose picture is missing has its material's plain colour; what
+    an OBJ names that is not there is in `metadata["missing"]`.
 
     Raises:
         ValueError: a missing or broken file, an unknown format, no faces, NaN or infinite vertices, or no extent.
@@ -53,13 +56,15 @@ def read_mesh(path: Path | str) -> trimesh.Trimesh:
     if suffix not in READABLE:
         raise ValueError(f"Expected a mesh that ends in {', '.join(READABLE)}, got {path}.")
     try:
-        with path.open("rb") as file:
-            scene: Any = trimesh.load(file, file_type=suffix[1:], resolver=_Neighbours(str(path)), force="scene", process=False)
+        resolver, content = Neighbours(str(path)), path.read_bytes()
+        content, missing = plain_obj(content, resolver) if suffix == ".obj" else (content, [])
+        scene: Any = trimesh.load(BytesIO(content), file_type=suffix[1:], resolver=resolver, force="scene", process=False)
         places = [scene.graph[node] for node in scene.graph.nodes_geometry]
         parts = [(scene.geometry[name], transform) for transform, name in places]
         mesh = _joined([_placed(*part, linear=suffix in (".glb", ".gltf")) for part in parts if hasattr(part[0], "faces")])
     except Exception as error:  # parsers raise errors of any kind on broken content
         raise ValueError(f"Could not read a mesh from {path}: {type(error).__name__}: {error}.".replace("\n", " ")) from error
+    mesh.metadata["missing"] = missing
     if len(mesh.faces) == 0:
         raise ValueError(f"Expected a mesh with faces, got none in {path}.")
     if not np.isfinite(mesh.vertices).all():
@@ -104,17 +109,6 @@ def _glb(mesh: trimesh.Trimesh) -> bytes:
 def _export(mesh: trimesh.Trimesh, file_type: str, **options: Any) -> bytes:
     content = mesh.export(file_type=file_type, **options)
     return content if isinstance(content, bytes) else str(content).encode()
-
-
-class _Neighbours(trimesh.resolvers.FilePathResolver):
-    """Resolver of file names in a mesh file: inside its folder or the parent folder (ShapeNet's ../images) only."""
-
-    def get(self, name: str) -> bytes:
-        folder = Path(self.parent)
-        path = (folder / name.strip().replace("\\", "/")).resolve()
-        if not path.is_relative_to(folder.resolve().parent):
-            raise FileNotFoundError(f"{name} lies outside the folders of {self.file_path}")
-        return path.read_bytes()
 
 
 def _placed(part: Any, transform: np.ndarray, linear: bool) -> Any:

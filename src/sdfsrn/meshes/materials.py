@@ -8,6 +8,8 @@ from PIL import Image
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.base import Visuals
 
+from sdfsrn.meshes.obj import picture_options
+
 GRAY = np.array([0.72, 0.74, 0.78])  # of meshes without colours
 
 
@@ -88,7 +90,8 @@ def materials_of(visual: Visuals, faces: Int[np.ndarray, "f 3"], linear: bool = 
     if isinstance(visual, TextureVisuals):
         picture = _picture(visual.material) if np.shape(visual.uv)[1:] == (2,) and faces.max() < len(visual.uv) else None
         if picture is not None:
-            uv = np.nan_to_num(np.asarray(visual.uv, float))[faces]
+            _, scale, offset = picture_options(picture_name(visual.material))
+            uv = np.nan_to_num(np.asarray(visual.uv, float))[faces] * scale + offset
         plain, corners = _plain(visual.material, picture is not None), visual.vertex_attributes.get("color")
         if plain is not None or corners is not None:
             color = np.ones((count, 3, 3)) if plain is None else np.broadcast_to(_unit(plain), (count, 3, 3))
@@ -117,6 +120,11 @@ def stack_materials(parts: list[FaceMaterials]) -> FaceMaterials:
         np.concatenate(numbers),
         pictures,
     )
+
+
+def picture_name(material: object) -> str:
+    """What an OBJ's material says of its picture: options and file; "" of another material."""
+    return str(getattr(getattr(material, "image", None), "info", {}).get("file_path", ""))
 
 
 def _picture(material: object) -> np.ndarray | None:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from sdfsrn.data.conventions import rotation_from_angles
 from sdfsrn.data.cropping import crop_window, object_box
-from sdfsrn.data.preprocessing import ImageLike, Preprocessing, cropped, read_picture
+from sdfsrn.data.images import ImageLike, read_cutout
+from sdfsrn.data.preprocessing import Preprocessing, cropped
 from sdfsrn.data.source import ImageSample
 from sdfsrn.data.sources.table import Angles
 from sdfsrn.functional.camera import pixel_centers
@@ -156,12 +157,12 @@ def unposed_picture(image: ImageLike, mask: ImageLike | None = None, preprocessi
         ValueError: an unreadable image or mask, no mask at all, an empty one, or one of another size.
     """
     preprocessing = preprocessing or Preprocessing(crop=1.2)
-    color, alpha = read_picture(image, mask)
-    window, box = crop_window(alpha, preprocessing.crop, preprocessing.crop_side), object_box(alpha)
-    assert box is not None  # `read_picture` has checked it
-    size = alpha.shape[1], alpha.shape[0]
+    cutout = read_cutout(image, mask)
+    window, box = crop_window(cutout.alpha, preprocessing.crop, preprocessing.crop_side), object_box(cutout.alpha)
+    assert box is not None  # `read_cutout` has checked it
+    size = cutout.alpha.shape[1], cutout.alpha.shape[0]
     camera = Angles((0.0, 0.0, 0.0), None, None).camera("nmr", size, window, box.middle)
-    return cropped(color, alpha, camera, window, preprocessing.image_size)
+    return cropped(cutout, camera, window, preprocessing.image_size)
 
 
 class _OnePicture:

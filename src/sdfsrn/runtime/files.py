@@ -13,24 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-
-
-def read_picture(path: pathlib.Path) -> Image.Image:
-    """A picture, decoded and turned upright as its EXIF orientation says.
-
-    Raises:
-        ValueError: no such file, or none that can be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Could not read a picture from {path}: {error}.") from error
 
 
 def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:

@@ -17,14 +17,16 @@ _POLL_SECONDS = 1.0
 
 
 def run_jobs(
-    function: Callable[..., None],
+    function: Callable[..., str | None],
     jobs: Mapping[str, tuple[Any, ...]],
     description: str,
     num_workers: int | None = None,
     unit: str = "job",
+    notes: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Call `function(*arguments)` for every named job; the ValueErrors of those that failed, by name.
 
+    What the others return, if it is not None, is put into `notes`.
     Jobs run in `num_workers` processes of their own, by default one per core; with 0 or 1 in this one. The first exception
     that is no ValueError ends all jobs and is raised.
     """
@@ -33,18 +35,25 @@ def run_jobs(
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         ended = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)(calls)
         progress = tqdm(ended, description, total=len(jobs), unit=unit, mininterval=1, disable=not jobs)
-        return {name: failure for name, failure in progress if failure is not None}
+        failures = {}
+        for name, failure, note in progress:
+            if failure is not None:
+                failures[name] = failure
+            if note is not None and notes is not None:
+                notes[name] = note
+        return failures
 
 
-def _attempt(program: int, name: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[str, str | None]:
-    """The job's name, and the message of its ValueError if it failed; `program` is the process that started the jobs."""
+def _attempt(
+    program: int, name: str, function: Callable[..., str | None], arguments: tuple[Any, ...]
+) -> tuple[str, str | None, str | None]:
+    """The job's name, the message of its ValueError if it failed, its result; `program` is the process that started it."""
     if os.getpid() != program:
         _follow(program)
     try:
-        function(*arguments)
+        return name, None, function(*arguments)
     except ValueError as error:
-        return name, str(error)
-    return name, None
+        return name, str(error), None
 
 
 @functools.cache

@@ -191,3 +191,31 @@ def test_sheets_of_any_source(tmp_path: pathlib.Path) -> None:
     assert contact_sheet(source, count=2, columns=4, cell=96).size[1] == 8 + 136
     one = np.asarray(contact_sheet(source, [0], columns=1, cell=96))
     assert np.array_equal(one[8:104, 8:104], np.asarray(sheet)[8:104, 8:104])
+
+
+def test_a_sheet_shows_what_the_network_sees() -> None:
+    """Colours behind a transparent background are not seen, whatever they are; the background is that of training."""
+    camera = KINDS["orthographic"]._replace(world_to_camera=torch.cat([EYE, torch.tensor([[0], [0], [-9.0]])], 1))
+    picture = bar(camera)  # the camera looks away, so that no axes are drawn
+    hidden = picture._replace(image=np.where(picture.alpha[..., None] > 0, picture.image, [255, 0, 255]).astype(np.uint8))
+    for background, gray in ((1.0, 255), (-1.0, 0), (0.0, 128)):
+        cells = [
+            np.asarray(contact_sheet(Pictures(a=(shown, NONE)), cell=128, background=background))[8:136, 8:136]
+            for shown in (picture, hidden)
+        ]
+        assert np.array_equal(*cells)
+        assert (cells[0][:30] == gray).all()
+        assert (cells[0][60:68, 50:78] == 128).all()
+
+
+def test_specks_are_ringed_and_named() -> None:
+    camera = KINDS["orthographic"]._replace(world_to_camera=torch.cat([EYE, torch.tensor([[0], [0], [-9.0]])], 1))
+    picture = bar(camera)
+    alpha = picture.alpha.copy()
+    alpha[6, 57] = 1 / 255
+    assert "specks" not in find_faults(picture, NONE)
+    assert "specks" in find_faults(picture._replace(alpha=alpha), NONE)
+    cell = np.asarray(contact_sheet(Pictures(a=(picture._replace(alpha=alpha), NONE)), cell=256))[8:264, 8:264]
+    ring = near(cell, ALARM)
+    assert ring.mean(0) == pytest.approx([57.5 * 4, 6.5 * 4], abs=1)
+    assert np.ptp(ring, axis=0) == pytest.approx([12, 12], abs=3)

@@ -172,7 +172,16 @@ def test_shapenet_with_its_lists_and_pictures(tmp_path: pathlib.Path, inner: str
     for split, names in {"train": "a b gone", "val": "c", "test": "d lost"}.items():
         (tmp_path / "lists" / "02691156" / f"softras_{split}.lst").write_text(names.replace(" ", "\n"))
     summary = render_models(str(core / inner), str(tmp_path / "out"), "airplane", lists=str(tmp_path / "lists"), **QUICK)
-    assert summary == {"models": 6, "rendered": 4, "skipped": {}, "missing": 2, "train": 2, "val": 1, "test": 1}
+    assert summary == {
+        "models": 6,
+        "rendered": 4,
+        "skipped": {},
+        "incomplete": {},
+        "missing": 2,
+        "train": 2,
+        "val": 1,
+        "test": 1,
+    }
     out = tmp_path / "out" / "02691156"
     assert (out / "softras_train.lst").read_text() == "a\nb\n"
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["a", "b", "c", "d"]

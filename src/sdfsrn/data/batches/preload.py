@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sdfsrn.data.alpha import describe_dropped
 from sdfsrn.data.batches.pictures import Pictures, pack
 from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, evenly_spaced, ground_truth
 from sdfsrn.runtime.files import replacing
@@ -97,6 +98,8 @@ def _layout(picture: ImageSample) -> np.dtype:
 
 
 def _fill(records: np.ndarray, source: Source, first: ImageSample, description: str) -> np.ndarray:
+    dropped: list[float] = []
+    cut: list[str] = []
     for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False, mininterval=1):
         picture = _load(source, index) if index else first
         if _layout(picture) != records.dtype or type(picture.camera) is not type(first.camera):
@@ -107,7 +110,20 @@ def _fill(records: np.ndarray, source: Source, first: ImageSample, description: 
         records["rgba"][index] = pack(picture.image, picture.alpha)
         for name, matrix in picture.camera._asdict().items():
             records[name][index] = matrix.numpy()
+        dropped.append(picture.dropped)
+        cut += [source.names[index]] * picture.cut
+    _tell(description, [share for share in dropped if share > 0], cut)
     return records
+
+
+def _tell(description: str, dropped: list[float], cut: list[str]) -> None:
+    """Say what reading has found out about the pictures of a split."""
+    if dropped:
+        log.warning("%s: %s.", description, describe_dropped(len(dropped), float(np.mean(dropped))))
+    if cut:
+        log.warning(
+            "%s: %d objects touch the border of their pictures, where they may go on: %s ...", description, len(cut), cut[0]
+        )
 
 
 def _open(path: pathlib.Path, count: int, layout: np.dtype) -> np.ndarray | None:

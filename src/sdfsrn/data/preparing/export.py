@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdfsrn.data.conventions import PROJECTIONS, matrices_from_camera
+from sdfsrn.data.images import DRAWN
 from sdfsrn.data.source import Source
 from sdfsrn.runtime.files import npz_bytes, png_bytes, write_atomically
 
@@ -44,7 +45,7 @@ def _export(source: Source, split: str, index: int, shapes: dict[bytes, str], ro
     picture, points = source.picture(index), source.points(index)
     image, shape = f"{split}/{index:06d}.png", ""
     alpha = np.round(picture.alpha * 255).astype(np.uint8)
-    write_atomically(root / image, png_bytes(np.concatenate([picture.image, alpha[..., None]], -1)))
+    write_atomically(root / image, png_bytes(np.concatenate([picture.image, alpha[..., None]], -1), **{DRAWN: "alpha"}))
     if len(points) > 0:
         digest = hashlib.sha256(points.tobytes()).digest()
         shape = shapes.setdefault(digest, f"shapes/{split}-{index:06d}.npz")

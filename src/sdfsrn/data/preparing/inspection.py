@@ -12,16 +12,20 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
 from tqdm import tqdm
 
+from sdfsrn.data.alpha import find_specks, touches_border
 from sdfsrn.data.cropping import object_box
 from sdfsrn.data.source import ImageSample, Source, check_picture, evenly_spaced, short_name
 
 OUTSIDE = 0.05  # share of the true points that may fall beside the silhouette
+HAZE = 0.001  # share of the pixels whose faint coverage may be dropped without a word
 SPAN = 0.7  # of the silhouette's box, that the true points span at least
 FAULTS = {  # name of a fault: what it means
     "unusable": "cannot be read, or breaks a rule of `check_picture`",
     "empty": "no pixel is covered by half",
     "full": "no pixel is background",
-    "border": "the silhouette touches the picture's border, where it may go on",
+    "border": "the silhouette touches the border of the picture, or of the photo it was cut out of, where it may go on",
+    "haze": f"faint coverage away from the object, in more than {HAZE:.1%} of the pixels, was set to 0",
+    "specks": "small pieces of the silhouette lie far from the object: is that coverage?",
     "behind": "the world's origin is behind the camera",
     "out of view": "the unit box around the origin falls beside the picture",
     "off center": "the origin falls beside the silhouette's box",
@@ -44,11 +48,12 @@ def inspect(source: Source) -> dict[str, Any]:
     Returns:
         `pictures`, their number; `faults`, names of pictures by fault (see `FAULTS`; only those that occur); `unusable`,
         the reasons by name; `truth`, the number of `objects` that have any, and the mean and greatest part of their points
-        `outside` the silhouette, pixels next to it not counted: a wrong pose convention shows here first.
+        `outside` the silhouette, pixels next to it not counted: a wrong pose convention shows here first; `dropped`, in how
+        many `pictures` faint coverage was set to 0, and the `mean` share of their pixels.
     """
     faults: dict[str, list[str]] = {name: [] for name in FAULTS}
     reasons: dict[str, str] = {}
-    outside = []
+    outside, dropped = [], []
     for index in tqdm(range(len(source)), "Inspecting", unit="img", leave=False, mininterval=1):
         name = source.names[index]
         try:
@@ -59,6 +64,7 @@ def inspect(source: Source) -> dict[str, Any]:
         except ValueError as error:
             found, reasons[name] = ["unusable"], str(error)
         else:
+            dropped.append(picture.dropped)
             if len(points) > 0:
                 outside.append(part_outside(picture, points))
         for fault in found:
@@ -66,11 +72,13 @@ def inspect(source: Source) -> dict[str, Any]:
     truth: dict[str, Any] = {"objects": len(outside)}
     if outside:
         truth |= {"outside_mean": float(np.mean(outside)), "outside_max": float(np.max(outside))}
+    hazy = [share for share in dropped if share > 0]
     return {
         "pictures": len(source),
         "faults": {fault: names for fault, names in faults.items() if names},
         "unusable": reasons,
         "truth": truth,
+        "dropped": {"pictures": len(hazy), "mean": float(np.mean(hazy)) if hazy else 0.0},
     }
 
 
@@ -80,7 +88,12 @@ def find_faults(picture: ImageSample, points: Float[np.ndarray, "n 3"]) -> list[
     if box is None:
         return ["empty"]
     inside = picture.alpha >= 0.5
-    found = {"full": bool(inside.all()), "border": bool(inside[[0, -1]].any() or inside[:, [0, -1]].any())}
+    found = {
+        "full": bool(inside.all()),
+        "border": picture.cut or touches_border(picture.alpha),
+        "haze": picture.dropped > HAZE,
+        "specks": bool(find_specks(picture.alpha)),
+    }
     pixel, depth = project(picture, np.zeros((1, 3)))
     found["behind"] = bool(depth[0] <= 0)
     if not found["behind"]:
@@ -113,13 +126,18 @@ def project(picture: ImageSample, points: Float[np.ndarray, "n 3"]) -> tuple[Flo
 
 
 def contact_sheet(
-    source: Source, indices: Sequence[int] | None = None, count: int = 24, columns: int = 6, cell: int = 192
+    source: Source,
+    indices: Sequence[int] | None = None,
+    count: int = 24,
+    columns: int = 6,
+    cell: int = 192,
+    background: float = 1.0,
 ) -> Image.Image:
     """Draw silhouettes and poses over pictures, to see that boxes surround their objects and fronts are in front.
 
-    Over each picture, faded outside the silhouette: the silhouette's outline; from the world's origin the axes x (red),
-    y (green), z (blue), 0.7 long; the box [-0.5, 0.5]^3, its front face z = -0.5 in orange; true points as dots. Below: the
-    name, and faults in red.
+    Over each picture, as the network sees it: the silhouette's outline; red rings around specks far from the object; from the
+    world's origin the axes x (red), y (green), z (blue), 0.7 long; the box [-0.5, 0.5]^3, its front face z = -0.5 in orange;
+    true points as dots. Below: the name, and faults in red.
 
     Args:
         source: any.
@@ -127,6 +145,7 @@ def contact_sheet(
         count: of pictures, at most.
         columns: of the sheet.
         cell: height and width of a picture on it, in pixels.
+        background: colour behind objects, in [-1, 1], as in training.
     """
     if indices is None:
         indices = evenly_spaced(len(source), count)
@@ -137,7 +156,7 @@ def contact_sheet(
     for place, index in enumerate(indices):
         row, column = divmod(place, columns)
         left, top = gap + column * (cell + gap), gap + row * (cell + below + gap)
-        image, found = _cell(source, index, cell)
+        image, found = _cell(source, index, cell, background)
         sheet.paste(image, (left, top))
         for line, ink in enumerate((INK, ALARM)):
             text = (short_name(source.names[index]), ", ".join(found))[line]
@@ -147,7 +166,7 @@ def contact_sheet(
     return sheet
 
 
-def _cell(source: Source, index: int, cell: int) -> tuple[Image.Image, list[str]]:
+def _cell(source: Source, index: int, cell: int, background: float) -> tuple[Image.Image, list[str]]:
     """One picture of the sheet, and its faults."""
     try:
         picture, points = source.picture(index), source.points(index)
@@ -155,23 +174,27 @@ def _cell(source: Source, index: int, cell: int) -> tuple[Image.Image, list[str]
     except ValueError:
         return Image.new("RGB", (cell, cell), (225, 225, 225)), ["unusable"]
     side = FINE * cell
-    faded = picture.image + 0.65 * (1 - picture.alpha[..., None]) * (255.0 - picture.image)
-    canvas = _enlarge(faded.round().astype(np.uint8), side)
-    inside = np.asarray(_enlarge((255 * picture.alpha).astype(np.uint8), side)) >= 128
+    behind, alpha = round(127.5 * (background + 1)), picture.alpha[..., None]
+    seen = alpha * picture.image + (1 - alpha) * behind
+    canvas = _enlarge(seen.round().astype(np.uint8), side, behind)
+    inside = np.asarray(_enlarge((255 * picture.alpha).astype(np.uint8), side, 0)) >= 128
     pixels = np.array(canvas)
     pixels[inside & ~binary_erosion(inside, iterations=FINE)] = OUTLINE
     canvas = Image.fromarray(pixels)
     scale = side / max(picture.alpha.shape)
     _draw_points(ImageDraw.Draw(canvas), picture, points, scale)
     _draw_pose(ImageDraw.Draw(canvas), picture, scale)
+    for box in find_specks(picture.alpha):
+        (x, y), radius = np.array(box.middle) * scale, box.longer * scale / 2 + 4 * FINE
+        ImageDraw.Draw(canvas).ellipse([x - radius, y - radius, x + radius, y + radius], outline=ALARM, width=FINE)
     return canvas.resize((cell, cell), Image.Resampling.LANCZOS), found
 
 
-def _enlarge(image: np.ndarray, side: int) -> Image.Image:
-    """To fit into a white (masks: black) square, at its first corner."""
+def _enlarge(image: np.ndarray, side: int, gray: int) -> Image.Image:
+    """To fit into a square of that grey, at its first corner."""
     scale = side / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    square = Image.new("RGB" if image.ndim == 3 else "L", (side, side), "white" if image.ndim == 3 else 0)
+    square = Image.new("RGB" if image.ndim == 3 else "L", (side, side), (gray, gray, gray) if image.ndim == 3 else gray)
     square.paste(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     return square
 

@@ -70,7 +70,8 @@ def render_models(
 
     Returns:
         Counts: models (found), rendered (now), train, val, test, missing (named in `lists`, not found); and
-        skipped: why models could not be used, by name; no list has them.
+        skipped: why models could not be used, by name; no list has them. And incomplete: what models rendered now name and do
+        not have, such as materials, by name.
 
     Raises:
         ValueError: no models found, nothing usable, wrong settings, or others than those of the pictures in `root`.
@@ -97,7 +98,8 @@ def render_models(
         for name, split in sorted(split_of.items())
         if not _complete(folder / name, split != "train")
     }
-    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "model")
+    incomplete: dict[str, str] = {}
+    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "model", incomplete)
     usable = {split: sorted(name for name in split_of if split_of[name] == split and name not in skipped) for split in SPLITS}
     if not any(usable.values()):
         raise ValueError(
@@ -109,6 +111,7 @@ def render_models(
         "models": len(paths),
         "rendered": len(jobs) - len(skipped),
         "skipped": skipped,
+        "incomplete": incomplete,
         "missing": sum(name not in paths for names in splits.values() for name in names),
         **{split: len(names) for split, names in usable.items()},
     }
@@ -217,14 +220,20 @@ def _complete(folder: pathlib.Path, scanned: bool) -> bool:
     return folder.is_dir() and (not scanned or (folder / "pointcloud.npz").is_file())
 
 
-def _render(path: str, target: str, settings: dict[str, int], turn: np.ndarray, scanned: bool) -> None:
-    """Fill a model's folder, or add the scan to one that has pictures; ValueError if the model cannot be used."""
-    mesh = unit_cube(read_mesh(path), turn)
+def _render(path: str, target: str, settings: dict[str, int], turn: np.ndarray, scanned: bool) -> str | None:
+    """Fill a model's folder, or add the scan to one that has pictures; what the model lacks, if anything.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    read = read_mesh(path)
+    missing = ", ".join(read.metadata["missing"]) or None
+    mesh = unit_cube(read, turn)
     folder = pathlib.Path(target)
     cloud = _scan(mesh, settings["points"]) if scanned else None
     if folder.is_dir() and cloud is not None:
         write_atomically(folder / "pointcloud.npz", cloud)
-        return
+        return missing
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         (partial / "image").mkdir(parents=True)
@@ -236,6 +245,7 @@ def _render(path: str, target: str, settings: dict[str, int], turn: np.ndarray, 
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return missing
 
 
 def _scan(mesh: trimesh.Trimesh, num_points: int) -> bytes:

@@ -14,19 +14,20 @@ from jaxtyping import Float
 from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.conventions import CONVENTIONS
 from sdfsrn.data.cropping import crop_window, object_box
+from sdfsrn.data.images import read_cutout
 from sdfsrn.data.preprocessing import cropped
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
 from sdfsrn.data.sources.table import FolderRecord, collect, read_table
 from sdfsrn.meshes.geometry import contains, sample_surface
 from sdfsrn.meshes.io import read_mesh
-from sdfsrn.runtime.files import check_points, read_npz, read_picture
+from sdfsrn.runtime.files import check_points, read_npz
 
 
 class FolderSource(GroundTruth):
     """One split of a folder `root` with pictures, masks, shapes, and `cameras.csv`, or `cameras.json`, of the columns
 
         image       path below the root; PNG, JPEG, WebP ..., turned upright as its EXIF orientation says
-        mask        path, bright where the object is; without one, the image's alpha channel
+        mask        path, see `sdfsrn.data.images.read_mask`; without one, the image's alpha channel
         split       train (if empty), val or test; without any, of ten rows the ninth is val and the tenth test
         shape       path of the true surface, for evaluation: a mesh (.ply .obj .off .glb .stl), or points: .npy, .npz
                     with `points`, a .ply without faces; in the convention's world frame; never opened in training
@@ -94,15 +95,15 @@ class FolderSource(GroundTruth):
     def picture(self, index: int) -> ImageSample:
         """The window around the object, or the whole, with its camera."""
         record = self.records[index]
-        color, alpha = self._read(record)
-        height, width = alpha.shape
-        box = object_box(alpha)
-        if box is None:
-            name = self.root / (record.mask or record.image)
-            raise ValueError(f"Expected an object in the mask (values above 127), but it is empty in {name} ({record.where}).")
-        window = crop_window(alpha, self.crop)
+        try:
+            cutout = read_cutout(self.root / record.image, self.root / record.mask if record.mask else None)
+        except ValueError as error:
+            raise ValueError(f"{str(error).removesuffix('.')} ({record.where}).") from error
+        height, width = cutout.alpha.shape
+        window, box = crop_window(cutout.alpha, self.crop), object_box(cutout.alpha)
+        assert box is not None  # `read_cutout` has checked it
         camera = record.pose.camera(record.convention, (width, height), window, box.middle)
-        return cropped(color, alpha, camera, window, self.image_size)
+        return cropped(cutout, camera, window, self.image_size)
 
     def points(self, index: int) -> np.ndarray:
         """Points on the true surface, in our world frame; none in training and where no shape is named."""
@@ -128,22 +129,6 @@ class FolderSource(GroundTruth):
         mesh = read_mesh(self.root / record.shape)
         mesh.merge_vertices(merge_tex=True, merge_norm=True)
         return contains(mesh, points @ CONVENTIONS[record.convention].to_world) if mesh.is_watertight else None
-
-    def _read(self, record: FolderRecord) -> tuple[np.ndarray, np.ndarray]:
-        """Colours (h, w, 3) uint8 and alpha (h, w) float32 of the whole, upright picture."""
-        path = self.root / record.image
-        image = read_picture(path)
-        if record.mask:
-            mask = read_picture(self.root / record.mask)
-            if mask.size != image.size:
-                sizes = f"{image.size} in {path} and {mask.size} in {self.root / record.mask}"
-                raise ValueError(f"Expected an image and a mask of one size (width, height), got {sizes} ({record.where}).")
-            mask = mask.convert("L")
-        elif image.has_transparency_data:
-            mask = image.convert("RGBA").getchannel("A")
-        else:
-            raise ValueError(f"Expected an alpha channel in {path} or a mask beside it, got neither ({record.where}).")
-        return np.array(image.convert("RGB")), np.asarray(mask, np.float32) / 255
 
     def _check_paths(self, record: FolderRecord) -> None:
         shape = "" if self.split == "train" else record.shape

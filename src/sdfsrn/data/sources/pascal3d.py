@@ -14,10 +14,11 @@ from jaxtyping import Float
 from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.conventions import CAD_TO_WORLD, CAMERA_DISTANCE, pascal3d_rotation
 from sdfsrn.data.cropping import crop_square
+from sdfsrn.data.images import open_image, read_color, read_mask
 from sdfsrn.data.source import GroundTruth, ImageSample
 from sdfsrn.data.sources.pascal3d_release import LISTS, Pascal3DRelease, Viewpoint, describe
 from sdfsrn.functional.camera import OrthographicCamera
-from sdfsrn.runtime.files import check_points, read_npz, read_picture
+from sdfsrn.runtime.files import check_points, read_npz
 
 CROPS = {"car": (3.0, "height")}  # side of the crop, in sides of the object's box; appendix B.2, arXiv:2010.10505
 CROP = (1.2, "longer")  # of the other categories
@@ -73,8 +74,9 @@ class Pascal3DSource(GroundTruth):
     def picture(self, index: int) -> ImageSample:
         """Image, alpha and camera of an object's crop."""
         record = self.records[index]
-        color = np.asarray(read_picture(self.release.image(record)).convert("RGB"))
-        mask = np.asarray(read_picture(self.release.mask(record)).convert("L"), np.float32) / 255
+        path = self.release.image(record)
+        color = read_color(open_image(path, upright=False), str(path))  # as stored, since the annotations are
+        mask = read_mask(open_image(self.release.mask(record)), self.names[index], drawn=True).alpha
         if mask.shape != color.shape[:2]:
             raise ValueError(
                 f"Expected a mask of {self.release.image(record)}'s size {color.shape[:2]}, got {mask.shape} in "

@@ -9,11 +9,13 @@ from typing import Unpack
 
 import numpy as np
 import torch
+from PIL import Image
 
 from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
+from sdfsrn.data.images import open_image, read_mask
 from sdfsrn.data.source import GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import PerspectiveCamera
-from sdfsrn.runtime.files import check_points, read_npz, read_picture
+from sdfsrn.runtime.files import check_points, read_npz
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
 
@@ -91,9 +93,9 @@ class ShapeNetSource(GroundTruth):
 
     def _picture(self, model: str, view: int) -> ImageSample:
         folder = self.folder / model
-        image = _read_png(folder / "image" / f"{view:04d}.png", "RGB")
-        mask = _read_png(folder / "mask" / f"{view:04d}.png", "L")
-        return ImageSample(image, mask.astype(np.float32) / 255, _cameras(folder)[view])
+        image = _open(folder / "image" / f"{view:04d}.png", 3)
+        path = folder / "mask" / f"{view:04d}.png"
+        return ImageSample(np.asarray(image), read_mask(_open(path, 1), str(path), drawn=True).alpha, _cameras(folder)[view])
 
     def points(self, index: int) -> np.ndarray:
         """Surface points of the view's model; none in training."""
@@ -194,11 +196,12 @@ def _views(folder: pathlib.Path) -> int:
     return len(images)
 
 
-def _read_png(path: pathlib.Path, mode: str) -> np.ndarray:
-    image = read_picture(path)
-    if image.mode != mode and not (mode == "L" and image.mode == "1"):
-        raise ValueError(f"Expected a picture of mode {mode}, got {image.mode} in {path}.")
-    return np.asarray(image.convert(mode))
+def _open(path: pathlib.Path, bands: int) -> Image.Image:
+    """A picture as stored, since the cameras are of the pixels as stored."""
+    image = open_image(path, upright=False)
+    if len(image.getbands()) != bands or image.mode in ("YCbCr", "LAB", "HSV"):
+        raise ValueError(f"Expected a picture with {bands} channels, got mode {image.mode} in {path}.")
+    return image
 
 
 @functools.lru_cache(maxsize=100_000)
