@@ -137,8 +137,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
         loss, terms = self.step(views)
         values = {"loss": loss, **terms}
-        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()})  # a GPU is waited for with prog_bar
         return values
 
     def step(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
