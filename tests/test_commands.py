@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pathlib
 import subprocess
+import sys
 
 import numpy as np
 import pytest

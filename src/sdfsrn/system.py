@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.functional.surface import intersection_over_union
+from sdfsrn.kernels import check_kernels
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.pose import PoseError
 from sdfsrn.metrics.protocol import EvaluationProtocol
@@ -292,6 +293,17 @@ class SDFSRN(ImplicitModel):
 
     hypernetwork: Hypernetwork
     pretrained = False
+
+    def setup(self, stage: str) -> None:
+        """Check, beside what `ShapeModel` does, that the field's kernel can run.
+
+        Raises:
+            ValueError: a kernel without a CUDA device, in words.
+        """
+        super().setup(stage)
+        field = getattr(self.hypernetwork, "field", None)
+        if stage == "fit" and getattr(field, "kernel", "plain") != "plain":
+            check_kernels(self.trainer.strategy.root_device)
 
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""

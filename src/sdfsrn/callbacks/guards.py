@@ -29,9 +29,9 @@ class _Step(NamedTuple):
 class FiniteLoss(pl.Callback):
     """Stop if the loss is not finite, and write down the pictures of the batch; the weights stay as they were before the step.
 
-    On a CUDA device the check comes `lag` steps later, so that the host does not wait for the device: fused Adam and AdamW leave
-    their step out by a flag, after that of other optimizers the weights get their old values back. Elsewhere the check comes
-    before the gradients are computed.
+    On a CUDA device the check comes `lag` steps later, so that the host does not wait for the device: fused Adam and AdamW
+    leave their step out by a flag, after that of other optimizers the weights get their old values back. Elsewhere the check
+    comes before the gradients are computed.
 
     Args:
         folder: of `nonfinite.json`: the step, the loss and its terms, the pictures' names and positions in the split.
