@@ -193,6 +193,7 @@ def _eikonal(
     tl.store(losses + me, tl.sum(loss, 0) * share)
 
 
+@torch.compiler.disable  # a graph of its own in compiled terms
 def eikonal_loss(
     encoding: Float[Tensor, "b n e"],
     head: Float[Tensor, "b c 1"],
