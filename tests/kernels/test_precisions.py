@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdfsrn.losses import EikonalLoss
-from sdfsrn.models import FieldConfig, Hypernetwork
+from sdfsrn.models import Field, FieldConfig, Hypernetwork
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,12 +63,12 @@ def errors() -> dict[str, tuple[float, float]]:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.5)
-    latent, uniform, term = torch.randn(2, 16), torch.rand(2, 500, 3), EikonalLoss(num_points=500)
+    latent, points = torch.randn(2, 16), 2 * torch.rand(2, 500, 3) - 1
 
     def measured(network: Hypernetwork, dtype: torch.dtype, product: Product) -> tuple[Tensor, Tensor]:
         layers = network.layers(latent.to(dtype))
         with Rounded(product):
-            loss = term(type(network(latent.to(dtype)))(layers, network.field), None, None, uniform.to(dtype))
+            loss = Field(layers, network.field).eikonal_loss(points.to(dtype))
             grads = torch.autograd.grad(loss, [weight for layer in layers[:-1] for weight in layer], materialize_grads=True)
         return loss.detach().double(), torch.cat([grad.double().flatten() for grad in grads])
 
