@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdfsrn.data.preprocessing import Preprocessing
 from sdfsrn.functional.surface import intersection_over_union
+from sdfsrn.kernels import check_kernels
 from sdfsrn.losses import Objective
 from sdfsrn.metrics.pose import PoseError
 from sdfsrn.metrics.protocol import EvaluationProtocol
@@ -137,8 +138,7 @@ class ShapeModel(pl.LightningModule, abc.ABC):
         """One step; logs every term as `train/<name>` and the share of silhouette rays that found a surface."""
         loss, terms = self.step(views)
         values = {"loss": loss, **terms}
-        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()}, prog_bar=False)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self.log_dict({f"train/{name}": value.detach() for name, value in values.items()})  # a GPU is waited for with prog_bar
         return values
 
     def step(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
@@ -293,6 +293,17 @@ class SDFSRN(ImplicitModel):
 
     hypernetwork: Hypernetwork
     pretrained = False
+
+    def setup(self, stage: str) -> None:
+        """Check, beside what `ShapeModel` does, that the field's kernel can run.
+
+        Raises:
+            ValueError: a kernel without a CUDA device, in words.
+        """
+        super().setup(stage)
+        field = getattr(self.hypernetwork, "field", None)
+        if stage == "fit" and getattr(field, "kernel", "plain") != "plain":
+            check_kernels(self.trainer.strategy.root_device)
 
     def surface_found(self, rendering: March) -> Bool[Tensor, "b r"]:
         """Which rays have a surface between any two of their visited points."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -129,8 +130,33 @@ def test_captured_training_is_eager_training(
     assert np.median(difference) < 0.02
 
 
-def test_a_loss_that_is_not_finite_leaves_the_weights_finite(tmp_path: pathlib.Path) -> None:
-    model, datamodule, trainer = built(tmp_path, "quick", "trainer.max_steps=9", "callbacks.pretraining=null")
+class Strict(pl.Callback):
+    """From the fourth step to the last but one, whatever waits for the device is an error."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        torch.cuda.set_sync_debug_mode("error" if 3 <= trainer.global_step < trainer.max_steps - 1 else "default")
+
+    def teardown(self, *_: Any) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("way", ["none", "graph"])
+@pytest.mark.parametrize("name", ["quick", "pascal3d", "dvr_depth"])
+def test_no_step_waits(name: str, way: str, optimizer: str, tmp_path: pathlib.Path) -> None:
+    """Apart from log steps and the progress bar; tests/test_waiting.py counts on a CPU."""
+    short = ["trainer.max_steps=9", "trainer.log_every_n_steps=100", "+trainer.limit_val_batches=0"]
+    quiet = ["+trainer.enable_progress_bar=false", "callbacks.pretraining=null"]
+    model, datamodule, trainer = built(tmp_path, name, f"compile={way}", f"optimizer={optimizer}", *short, *quiet)
+    trainer.callbacks.insert(0, Strict())
+    trainer.fit(model, datamodule=datamodule)
+    assert trainer.global_step == 9
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_loss_that_is_not_finite_leaves_the_weights_finite(optimizer: str, tmp_path: pathlib.Path) -> None:
+    short = ["trainer.max_steps=9", "callbacks.pretraining=null", f"optimizer={optimizer}"]
+    model, datamodule, trainer = built(tmp_path, "quick", *short)
     step = model.step
 
     def spoiled(views: Any) -> Any:

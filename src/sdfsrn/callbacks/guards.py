@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from sdfsrn.runtime.readback import Readback
 from sdfsrn.structures import Views
 
 
@@ -19,7 +21,7 @@ class _Step(NamedTuple):
     """A step whose loss is to be checked."""
 
     number: int
-    loss: Tensor
+    loss: Readback
     pictures: Tensor  # their numbers in the split
     terms: dict[str, Tensor] | None = None  # None: those that the trainer has logged
 
@@ -27,8 +29,9 @@ class _Step(NamedTuple):
 class FiniteLoss(pl.Callback):
     """Stop if the loss is not finite, and write down the pictures of the batch; the weights stay as they were before the step.
 
-    On a CUDA device with an optimizer that leaves its step out by a flag (fused Adam, AdamW), the check comes `lag` steps
-    later, so that the host does not wait for the device; elsewhere before the gradients are computed.
+    On a CUDA device the check comes `lag` steps later, so that the host does not wait for the device: fused Adam and AdamW
+    leave their step out by a flag, after that of other optimizers the weights get their old values back. Elsewhere the check
+    comes before the gradients are computed.
 
     Args:
         folder: of `nonfinite.json`: the step, the loss and its terms, the pictures' names and positions in the split.
@@ -43,6 +46,8 @@ class FiniteLoss(pl.Callback):
         self.lag = lag
         self._batch: Views | None = None
         self._unchecked: collections.deque[_Step] = collections.deque()
+        self._spoiled = torch.tensor(False)  # whether the step's loss is not finite, on the device
+        self._before: list[tuple[Tensor, Tensor]] = []  # weights, and their values before the step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
         """Store the batch, and check the step of `lag` steps ago."""
@@ -51,15 +56,25 @@ class FiniteLoss(pl.Callback):
             self._check(trainer, self._unchecked.popleft())
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Check the loss, or have the optimizer's step left out if it is not finite and check later."""
+        """Check the loss, or have it checked later."""
         index = torch.zeros(0, dtype=torch.long) if self._batch is None else self._batch.index
-        optimizers = [getattr(o, "optimizer", o) for o in trainer.optimizers] if loss.is_cuda else []
-        if not optimizers or not all(_can_leave_out(optimizer) for optimizer in optimizers):
-            return self._check(trainer, _Step(trainer.global_step, loss, index))
-        step = _Step(trainer.global_step, loss.detach().clone(), index.clone())
-        for optimizer in optimizers:
-            optimizer.found_inf = (~torch.isfinite(step.loss)).float()  # type: ignore[union-attr]  # which Adam looks for
+        step = _Step(trainer.global_step, Readback(loss), index.clone())
+        if not loss.is_cuda:
+            return self._check(trainer, step)
+        self._spoiled = ~torch.isfinite(loss.detach())
         self._unchecked.append(step)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Have the optimizer's step left out if the loss is not finite, or keep the weights."""
+        if not self._unchecked:
+            return
+        if _can_leave_out(optimizer):
+            optimizer.found_inf = self._spoiled.float()  # type: ignore[attr-defined]  # which Adam looks for
+        else:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            self._before = [(weight.detach(), weight.detach().clone()) for weight in weights]
 
     def on_train_batch_end(
         self,
@@ -69,7 +84,10 @@ class FiniteLoss(pl.Callback):
         batch: Views,
         batch_idx: int,
     ) -> None:
-        """Keep the terms of a step that is still to be checked."""
+        """Give weights their old values back after a loss that is not finite; keep the terms of a step to be checked."""
+        for weight, before in self._before:
+            weight.copy_(torch.where(self._spoiled, before, weight))
+        self._before = []
         if self._unchecked:
             terms = {f"train/{name}": value for name, value in outputs.items()}
             self._unchecked.append(self._unchecked.pop()._replace(terms=terms))
@@ -87,9 +105,10 @@ class FiniteLoss(pl.Callback):
             self._check(trainer, self._unchecked.popleft())
 
     def _check(self, trainer: pl.Trainer, step: _Step) -> None:
-        if torch.isfinite(step.loss):
+        loss = float(step.loss.value())
+        if math.isfinite(loss):
             return
-        loss, indices = float(step.loss), step.pictures.tolist()
+        indices = step.pictures.tolist()
         datamodule = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning does not declare
         names = [datamodule.dataset("train").source.names[i] for i in indices] if datamodule else []
         report = {"step": step.number, "loss": str(loss), "index": indices, "pictures": names}
@@ -127,6 +146,7 @@ class CollapseWarning(pl.Callback):
     def __init__(self, patience: int | None = None) -> None:
         self.patience = patience
         self._empty: Tensor | None = None  # steps without a surface, on the model's device
+        self._count: Readback | None = None  # of these, on its way to the host
         self._steps, self._warned = 0, False
 
     def on_train_batch_end(
@@ -137,15 +157,19 @@ class CollapseWarning(pl.Callback):
         batch: Views,
         batch_idx: int,
     ) -> None:
-        """Count steps in which no ray met a surface; look at the count every few steps, since a GPU is waited for then."""
+        """Count steps in which no ray met a surface; of a CUDA device, look at the count every few steps, one step later."""
         patience = self.patience or int(pl_module.empty_steps)  # type: ignore[arg-type]
         hit = outputs["hit"].detach()
         self._empty = torch.where(hit > 0, 0, (torch.zeros_like(hit) if self._empty is None else self._empty) + 1)
         self._steps += 1
-        if hit.is_cuda and self._steps % patience:
-            return
-        empty, before = int(self._empty), self._warned
-        self._warned = empty >= patience
+        if not hit.is_cuda:
+            return self._warn(trainer, int(self._empty), patience)
+        if self._count is not None:
+            self._warn(trainer, int(self._count.value()), patience)
+        self._count = Readback(self._empty) if self._steps % patience == 0 else None
+
+    def _warn(self, trainer: pl.Trainer, empty: int, patience: int) -> None:
+        before, self._warned = self._warned, empty >= patience
         if self._warned and not before:
             rank_zero_warn(
                 f"Collapse: for {empty} steps no ray inside a silhouette has met a surface (step {trainer.global_step}). "

@@ -22,6 +22,7 @@ class ProgressBar(pl.callbacks.TQDMProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """The values beside the bar."""
         if time.monotonic() - self._asked > REFRESH_SECONDS:
-            self._metrics = super().get_metrics(trainer, pl_module)
+            loss = trainer.callback_metrics.get("train/loss")
+            self._metrics = super().get_metrics(trainer, pl_module) | ({} if loss is None else {"loss": float(loss)})
             self._asked = time.monotonic()
         return self._metrics

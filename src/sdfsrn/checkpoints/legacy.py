@@ -15,7 +15,7 @@ ARGUMENTS = {
     "resident": "on_device",
     "packed": "memmap_dir",
 }
-DEFAULTS = {"sdfsrn.models.FieldConfig": {"backbone": "fused"}}  # arguments that did not exist
+DEFAULTS = {"sdfsrn.models.FieldConfig": {"backbone": "fused", "kernel": "plain"}}  # arguments that did not exist
 # Losses that took `occupancy`: the class it stood for, and the arguments that it left unused.
 OCCUPANCY: dict[str, tuple[str, tuple[str, ...]]] = {
     "sdfsrn.losses.SilhouetteLoss": ("sdfsrn.losses.FreeOccupancyLoss", ()),

@@ -63,6 +63,7 @@ class OccupancyLoss(nn.Module):
     def __init__(self, extent: float = 0.5, hull: bool = False) -> None:
         super().__init__()
         self.extent, self.hull = extent, hull
+        self._checked = False  # the first batch of the training
 
     def forward(
         self, shape: ImplicitShape, rendering: OccupancyMarch, views: Views, uniform: PerRay | None = None
@@ -70,12 +71,13 @@ class OccupancyLoss(nn.Module):
         """The sum over rays, per picture; `uniform` in [0, 1) fixes the random draws.
 
         Raises:
-            ValueError: `hull` in a training on pictures without any hull depth.
+            ValueError: `hull` in a training whose first batch has no hull depth.
         """
         rays = views.camera.rays(views.uv)
         depth = random_depth(rays, self.extent, uniform)
         if self.hull:
-            known = known_hull(views, self.training)
+            known = known_hull(views, self.training and not self._checked)
+            self._checked |= self.training
             depth = torch.where(known, views.hull_depth, depth)
         return ray_sum(F.softplus(shape.sdf(rays.at(depth))), views.inside & ~rendering.predicted, views)
 
@@ -110,13 +112,19 @@ class NormalSmoothnessLoss(nn.Module):
 class SurfaceDepthLoss(nn.Module):
     """|z - z_hull| for rays inside the silhouette with a predicted surface and a known depth of the visual hull."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._checked = False  # the first batch of the training
+
     def forward(self, shape: object, rendering: OccupancyMarch, views: Views) -> Float[Tensor, ""]:
         """The sum over rays, per picture.
 
         Raises:
-            ValueError: a training on pictures without any hull depth.
+            ValueError: a training whose first batch has no hull depth.
         """
-        known = known_hull(views, self.training) & rendering.predicted
+        known = known_hull(views, self.training and not self._checked)
+        self._checked |= self.training
+        known = known & rendering.predicted
         error = torch.where(known, rendering.depth, 0.0) - torch.where(known, views.hull_depth, 0.0)
         return ray_sum(error.abs(), known & views.inside, views)
 
@@ -144,11 +152,10 @@ def known_hull(views: Views, required: bool) -> Bool[Tensor, "b r"]:
     """Where the depth of the visual hull is known.
 
     Raises:
-        ValueError: nowhere in the batch, if it is `required`.
+        ValueError: nowhere in the batch, if it is `required`, for which a GPU is waited for.
     """
     known = torch.isfinite(views.hull_depth)
-    captured = known.is_cuda and torch.cuda.is_current_stream_capturing()  # a CUDA graph, whose step was checked before
-    if required and not captured and not known.any():
+    if required and not known.any():
         raise ValueError(
             "Expected depths of visual hulls, got none: set data.hull_depth=true, for data with several views of each "
             "object (`python -m sdfsrn.prepare` makes them ahead); for single views take model=dvr."

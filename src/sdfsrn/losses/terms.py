@@ -109,4 +109,4 @@ class EikonalLoss(nn.Module):
         if uniform is None:
             uniform = torch.rand(len(views.uv), self.num_points, 3, dtype=views.uv.dtype, device=views.uv.device)
         points = self.low + uniform * (self.high - self.low)
-        return losses.eikonal_loss(shape.gradient(points))
+        return shape.eikonal_loss(points) if isinstance(shape, Field) else losses.eikonal_loss(shape.gradient(points))

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.functional import backbone, fused_backbone
+from sdfsrn.functional import backbone, fused_backbone, losses
 from sdfsrn.functional.backbone import BackboneLayer
 from sdfsrn.functional.encoding import encoding_vjp, positional_encoding
 from sdfsrn.functional.isosurface import Grid
+from sdfsrn.kernels import runs_kernels
 from sdfsrn.models.implicit import ImplicitShape
 
 
@@ -41,9 +42,11 @@ class FieldConfig:
         backbone: `fused`, with derivatives written by hand, or `ordinary`, which autograd differentiates: the same values.
         symmetric: f and g at (x, y, z) are those at (|x|, y, z): the object is its own mirror image in the plane x = 0.
         color_scale: factor on the colour head's output before the tanh; a small one keeps fast training from saturating it.
+        kernel: of the eikonal loss in training on a CUDA device: `plain`, many operations; `triton`, one kernel, with products
+            in the trainer's precision (float32, TF32); `triton_bf16x3`, with each of them as three products of bfloat16.
 
     Raises:
-        ValueError: another `backbone`, or a `color_scale` that is not positive.
+        ValueError: another `backbone` or `kernel`, or a `color_scale` that is not positive.
     """
 
     width: int = 128
@@ -54,10 +57,13 @@ class FieldConfig:
     backbone: str = "fused"
     symmetric: bool = False
     color_scale: float = 1.0
+    kernel: str = "plain"
 
     def __post_init__(self) -> None:
         if self.backbone not in ("fused", "ordinary"):
             raise ValueError(f"Expected field.backbone=fused|ordinary, got {self.backbone}.")
+        if self.kernel not in ("plain", "triton", "triton_bf16x3"):
+            raise ValueError(f"Expected field.kernel=plain|triton|triton_bf16x3, got {self.kernel}.")
         if not self.color_scale > 0:
             raise ValueError(f"Expected field.color_scale above 0, got {self.color_scale}.")
 
@@ -111,6 +117,17 @@ class Field(ImplicitShape):
         encoding_grad = self._functions.backbone_vjp(encoding, self.sdf_head.weight.mT, self.backbone)
         gradient = encoding_vjp(encoding, encoding_grad, self.config.num_frequencies, self.config.frequency_scale)
         return self._folded(gradient, points) if self.config.symmetric else gradient
+
+    def eikonal_loss(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
+        """The mean of (|grad f| - 1)^2, eq. (10), arXiv:2010.10505; by a kernel, where one is chosen and can run."""
+        if self.config.kernel == "plain" or not (torch.is_grad_enabled() and runs_kernels(points.device)):
+            return losses.eikonal_loss(self.gradient(points))
+        from sdfsrn.kernels import eikonal  # needs Triton
+
+        encoding = self._encode(points.detach())
+        config, bf16x3 = self.config, self.config.kernel == "triton_bf16x3"
+        loss: Tensor = eikonal.eikonal_loss(encoding, self.sdf_head.weight, self.backbone, config.frequency_scale, bf16x3)
+        return loss
 
     def detach(self) -> Field:
         """The same functions, with weights that no gradient reaches."""

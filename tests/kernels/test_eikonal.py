@@ -1,0 +1,125 @@
+"""The eikonal kernel against the plain operations, in Triton's interpreter; in a process without checked annotations."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sdfsrn import build
+from sdfsrn.kernels import check_kernels
+from sdfsrn.models import FieldConfig
+
+CASES = {
+    "paper": [{"width": 16}, 2, 40],
+    "authors": [{"width": 16, "num_frequencies": 5, "frequency_scale": 3.14159}, 1, 20],
+    "one point, odd width": [{"width": 11, "depth": 3, "num_frequencies": 2}, 3, 1],
+    "bare coordinates": [{"width": 32, "depth": 2, "num_frequencies": 0}, 1, 33],
+    "without skip, symmetric": [{"width": 16, "depth": 3, "num_frequencies": 3, "skip": False, "symmetric": True}, 2, 17],
+    "one layer": [{"width": 16, "depth": 1, "num_frequencies": 2}, 1, 16],
+    "ordinary": [{"width": 16, "depth": 2, "num_frequencies": 2, "backbone": "ordinary"}, 1, 20],
+}
+SCRIPT = """
+import dataclasses, json, sys, types
+import torch
+from sdfsrn.kernels.eikonal import eikonal_loss
+from sdfsrn.losses import EikonalLoss
+from sdfsrn.models import FieldConfig, Hypernetwork
+
+def loss_and_gradients(network, latent, loss):
+    network.zero_grad()
+    value = loss(network(latent))
+    value.backward()
+    return [value.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None and p.grad.any())]
+
+def errors(found, truth):
+    assert len(found) == len(truth)
+    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth)]
+
+result = {}
+for name, (settings, objects, points) in json.load(sys.stdin).items():
+    torch.manual_seed(0)
+    network = Hypernetwork(4, 8, 1, FieldConfig(**settings))
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn_like(p) / p.shape[-1] ** 0.5)
+    latent, uniform = torch.randn(objects, 4), torch.rand(objects, points, 3)
+    term = EikonalLoss(num_points=points)
+    whole = lambda shape: term(shape, None, None, uniform.to(shape.sdf_head.bias.dtype))
+    split = lambda shape: eikonal_loss(shape._encode(2 * uniform - 1), shape.sdf_head.weight, shape.backbone,
+                                       network.field.frequency_scale, tile=16, programs=2)
+    plain = loss_and_gradients(network, latent, whole)
+    network.field = dataclasses.replace(network.field, kernel="triton")
+    kernel, again, tiled = (loss_and_gradients(network, latent, loss) for loss in (whole, whole, split))
+    network.field = dataclasses.replace(network.field, kernel="plain")
+    truth = loss_and_gradients(network.double(), latent.double(), whole)
+    result[name] = {"plain": errors(plain, truth), "kernel": errors(kernel, truth), "tiled": errors(tiled, truth),
+                    "same": all(torch.equal(a, b) for a, b in zip(kernel, again)), "term": bool(kernel[0] != 0)}
+print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("NO KERNEL CHECKED: TRITON IS NOT INSTALLED")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT], input=json.dumps(CASES), capture_output=True, text=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_and_gradients_of_all_weights_are_the_plain_ones(case: str, found: dict) -> None:
+    """To a few times the rounding error of the plain operations, both measured against float64."""
+    allowed = 4 * max(found[case]["plain"]) + 1e-6
+    assert max(found[case]["kernel"]) < allowed
+    assert max(found[case]["tiled"]) < allowed
+    assert max(found[case]["plain"]) < 1e-4
+    assert found[case]["term"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_call_gives_the_same_numbers(case: str, found: dict) -> None:
+    assert found[case]["same"]
+
+
+def test_a_kernel_without_a_device_is_refused_before_training(tmp_path: pathlib.Path) -> None:
+    model, datamodule, trainer = build(
+        "quickstart", "model.hypernetwork.field.kernel=triton", "trainer=cpu", "data.num_objects=2", "data.num_eval_objects=2",
+        "data.shapes.image_size=24", "data.shapes.views_per_object=8", f"paths.output={tmp_path}",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"a CUDA device \(trainer\.accelerator=gpu\), got cpu, .* kernel=plain there"):
+        trainer.fit(model, datamodule=datamodule)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_kernels(torch.device("cuda"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="the package triton"):
+        check_kernels(torch.device("cuda"))
+
+
+def test_an_unknown_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="got cutlass"):
+        FieldConfig(kernel="cutlass")
+
+
+def test_without_a_device_the_loss_is_the_plain_one() -> None:
+    """Of a model that was trained with a kernel."""
+    from sdfsrn.models import Hypernetwork
+
+    values = []
+    for kernel in ("plain", "triton"):
+        torch.manual_seed(0)
+        field = Hypernetwork(4, 8, 1, FieldConfig(width=8, kernel=kernel))(torch.ones(1, 4))
+        values.append(field.eikonal_loss(torch.linspace(-1, 1, 30).view(1, 10, 3)))
+    assert torch.equal(*values)
