@@ -114,10 +114,10 @@ def test_other_data_is_not_trained_with_the_quickstarts_networks_by_accident(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}", *given])
 
-    def stop() -> None:
+    def stop(*given: object) -> None:
         raise ValueError("training begins")
 
-    monkeypatch.setattr(train_command, "hide_warnings", stop)
+    monkeypatch.setattr(train_command, "_start", stop)
     with pytest.raises(SystemExit) as end:
         train_command.main()
     if refused:

@@ -18,9 +18,11 @@ from hydra.errors import CompactHydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.tree import Tree
 
+from sdfsrn.cli.messages import tidy_messages
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.runtime.signals import exit_on_signal
 
@@ -39,6 +41,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @functools.wraps(function)
         def task(config: DictConfig) -> Any:
+            tidy_messages()
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
                 _check_launcher()
@@ -109,8 +112,14 @@ def _killed_worker(error: BaseException) -> str | None:
     return None
 
 
-def print_config(config: DictConfig) -> None:
-    """Print the composed configuration as a tree."""
+@rank_zero_only
+def show_config(config: DictConfig) -> None:
+    """Log where the composed configuration is written; with its key `print_config`, print it as a tree."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is not None and hydra.output_subdir is not None:
+        log.info("Configuration: %s", pathlib.Path(hydra.runtime.output_dir, hydra.output_subdir, "config.yaml"))
+    if not config.print_config:
+        return
     tree = Tree("config")
     for key, value in config.items_ex(resolve=False):
         name = str(key)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
-from tqdm import tqdm
 
 from sdfsrn.data.cropping import object_box
 from sdfsrn.data.source import ImageSample, Source, check_picture, evenly_spaced, short_name
+from sdfsrn.runtime.progress import track
 
 OUTSIDE = 0.05  # share of the true points that may fall beside the silhouette
 SPAN = 0.7  # of the silhouette's box, that the true points span at least
@@ -49,7 +49,7 @@ def inspect(source: Source) -> dict[str, Any]:
     faults: dict[str, list[str]] = {name: [] for name in FAULTS}
     reasons: dict[str, str] = {}
     outside = []
-    for index in tqdm(range(len(source)), "Inspecting", unit="img", leave=False, mininterval=1):
+    for index in track(range(len(source)), "Inspecting", len(source), "pictures"):
         name = source.names[index]
         try:
             picture, points = source.picture(index), source.points(index)

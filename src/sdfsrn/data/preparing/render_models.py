@@ -97,7 +97,7 @@ def render_models(
         for name, split in sorted(split_of.items())
         if not _complete(folder / name, split != "train")
     }
-    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "model")
+    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "models")
     usable = {split: sorted(name for name in split_of if split_of[name] == split and name not in skipped) for split in SPLITS}
     if not any(usable.values()):
         raise ValueError(
