@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import hydra
 import torch
@@ -54,7 +56,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 raise SystemExit(f"error: {message}") from error
 
-        return hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+        return _accepting_any_help(
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+        )
 
     return decorate
 
@@ -69,6 +73,14 @@ class OutputFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the folder of a sweep."""
         _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+
+def _accept(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    """Take any help of an argument."""
+
+
+# Decorator: Hydra 1.3 gives argparse help that is no text yet, which argparse refuses from Python 3.14 on.
+_accepting_any_help = mock.patch.object(argparse.ArgumentParser, "_check_help", _accept, create=True)
 
 
 def check_choices(key: str, chosen: Sequence[str], known: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ WARNINGS = (  # patterns of Python's warnings
     r"It is recommended to use `self.log\('(val|pose)/",  # the metrics synchronise themselves
     "You're resuming from a checkpoint that ended before the epoch ended",  # batches are functions of the step
     "Checkpoint directory .* exists and is not empty",
+    "The dirpath has changed from",
+    "The number of training batches .* is smaller than the logging interval",  # which goes on from epoch to epoch
     "The ``compute`` method of metric (ChamferDistance|PoseError)",  # without ground truth there is nothing to measure
 )
 NOTICES = (  # beginnings of log messages
@@ -21,6 +23,8 @@ NOTICES = (  # beginnings of log messages
     "You are using a CUDA device",  # matmul_precision says it
     "💡 Tip:",
     "`Trainer.fit` stopped:",
+    "`Trainer(overfit_batches=",
+    "Using bfloat16 Automatic Mixed Precision",
     "`weights_only` was not set",
     "Restoring states from the checkpoint",  # the command says so
     "Restored all states from the checkpoint",
@@ -35,7 +39,7 @@ LOGGERS = (
     "lightning_fabric.utilities.distributed",
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("py.warnings")  # as Python itself would call it
 
 
 def tidy_messages() -> None:
