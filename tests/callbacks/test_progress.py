@@ -96,6 +96,6 @@ def test_epochs_are_counted_in_steps_and_one_process_draws(
 ) -> None:
     fit(tmp_path, max_epochs=3)
     assert shown(capsys)[0].startswith("Training: 6/6 steps in TIME")
-    monkeypatch.setattr(ProgressBar, "setup", lambda bar, *given: bar.disable())  # as of the second process
+    monkeypatch.setattr(ProgressBar, "setup", lambda bar, *_, **__: bar.disable())  # as of the second process
     fit(tmp_path, max_epochs=3)
     assert shown(capsys) == []

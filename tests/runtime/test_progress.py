@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
 import pty
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -26,10 +29,11 @@ class Clock:
 
 
 class Terminal:
-    """A terminal, and what it shows."""
+    """A terminal of 80 columns, and what it shows."""
 
     def __init__(self) -> None:
         self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
         self.stream = os.fdopen(slave, "w")
         os.set_blocking(self.master, False)
         self._text = ""
@@ -60,10 +64,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """A terminal as the standard error stream."""
+def terminal() -> Iterator[Terminal]:
     made = Terminal()
-    monkeypatch.setattr(sys, "stderr", made.stream)
     yield made
     made.stream.close()
     os.close(made.master)
@@ -100,13 +102,13 @@ def test_what_has_no_end_has_no_time_left(clock: Clock, capsys: pytest.CaptureFi
 
 
 def test_an_error_among_the_items_passes_through(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyError):
-        for item in track("abc", "Loading", 3, "pictures"):
-            raise KeyError(item)
+    with pytest.raises(ZeroDivisionError):
+        list(track((1 // item for item in (2, 1, 0)), "Loading", 3, "pictures"))
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_has_one_bar(terminal: Terminal, clock: Clock) -> None:
+def test_a_terminal_has_one_bar(terminal: Terminal, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
     made = Progress("Training", 40, "steps", keep=True)
     for done in (10, 20):
         clock.seconds += 1
@@ -129,7 +131,8 @@ def test_a_terminal_has_one_bar(terminal: Terminal, clock: Clock) -> None:
     assert end == ""
 
 
-def test_messages_go_above_the_bar(terminal: Terminal, clock: Clock) -> None:
+def test_messages_go_above_the_bar(terminal: Terminal, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
     logger, handler = logging.getLogger("pytorch_lightning"), logging.StreamHandler(sys.stderr)
     before = logger.handlers[:]
     logger.handlers[:] = [handler]
