@@ -48,7 +48,7 @@ def tidy_messages() -> None:
         warnings.filterwarnings("ignore", pattern)
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_wanted)
-    warnings.showwarning = _log_warning
+    warnings.showwarning = _log_warning  # type: ignore[assignment]  # `place` is the rest of its arguments
 
 
 def _wanted(record: logging.LogRecord) -> bool:

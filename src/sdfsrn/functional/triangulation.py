@@ -33,7 +33,7 @@ def choose_library() -> types.ModuleType:
         ImportError: neither is there; names the library that is installed in place of PyMCubes, which a warning does otherwise.
     """
     mcubes = _installed("mcubes")
-    if hasattr(mcubes, "marching_cubes"):
+    if mcubes is not None and hasattr(mcubes, "marching_cubes"):
         return mcubes
     measure = _installed("skimage.measure")
     if measure is None:
