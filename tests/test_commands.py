@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import subprocess
+import sys
+import urllib.parse
+import urllib.request
 
 import numpy as np
 import pytest
@@ -66,10 +70,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, cache: pathlib.Path) -> pathlib.Path:
-    """The folder of a tiny training run, with all loggers."""
+    """The folder of a tiny training run, with all loggers; what it printed is beside it."""
     folder = tmp_path_factory.mktemp("empty")
     result = run("train", *TINY, "logger=tensorboard", "hydra.run.dir=run", cwd=folder, cache=cache)
     assert result.returncode == 0, result.stderr[-3000:]
+    for name, text in {"stdout": result.stdout, "stderr": result.stderr}.items():
+        (folder / name).write_text(text)
     return folder / "run"
 
 
@@ -90,6 +96,29 @@ def test_training_leaves_everything(trained: pathlib.Path) -> None:
         "val/chamfer",
         "val/failures",
     } <= columns
+
+
+LOGGED = re.compile(r"\[[\d-]+ [\d:,]+\]\[\S+\]\[INFO\] - (.*)")
+
+
+def messages(text: str) -> list[str]:
+    """The lines of a log, and others."""
+    return [LOGGED.sub(r"\1", line) for line in text.splitlines()]
+
+
+def test_training_says_what_matters_and_nothing_else(trained: pathlib.Path) -> None:
+    """The configuration's place, the stages, one line per progress, the table, and at its end where the report is."""
+    first, second, *table, last = messages((trained.parent / "stdout").read_text())
+    assert first == f"Configuration: {trained}/.hydra/config.yaml"
+    assert second == f"Evaluating {trained}/checkpoints/best.ckpt"
+    assert table[0].strip().startswith("Means over objects")
+    assert table[-1].strip().startswith("2 of 2 objects measured")
+    assert last.startswith("Report: file:///")
+    report = pathlib.Path(urllib.request.url2pathname(urllib.parse.urlsplit(last.removeprefix("Report: ")).path))
+    assert report == trained / "test" / "report.html"
+    sphere, training = (line for line in messages((trained.parent / "stderr").read_text()) if " left" not in line)
+    assert sphere.startswith("Sphere pretraining: root mean square error")
+    assert re.fullmatch(r"Training: 4/4 steps in \d\d:\d\d, loss \d\.\d+, val/chamfer \d\.\d+", training)
 
 
 def test_summary_agrees_with_rows(trained: pathlib.Path) -> None:
@@ -245,6 +274,9 @@ def test_resume_continues_the_count(trained: pathlib.Path, cache: pathlib.Path, 
         "hydra.run.dir=run", cwd=tmp_path, cache=cache,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
+    assert [line.partition(" ")[0] for line in messages(result.stdout)] == ["Configuration:", "Going"]
+    (training,) = (line for line in result.stderr.splitlines() if " left" not in line)
+    assert training.startswith("Training: 6/6 steps in ")
     with (tmp_path / "run/csv/metrics.csv").open() as file:
         steps = sorted({int(row["step"]) for row in csv.DictReader(file)})
     assert steps == [4, 5]

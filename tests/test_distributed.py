@@ -148,6 +148,8 @@ def test_the_command_on_two_processes_leaves_one_folder(cache: pathlib.Path, tmp
     output = run.communicate(timeout=600)[0]
     assert run.returncode == 0, output[-3000:]
     check_run(tmp_path)
+    assert [output.count(text) for text in ("Training: 4/4 steps", "Configuration: ", "Report: file://")] == [1, 1, 1]
+    assert "GLOBAL_RANK" not in output
 
 
 @pytest.mark.slow

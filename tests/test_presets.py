@@ -103,7 +103,7 @@ def test_fast_saves_nothing(tmp_path: pathlib.Path, cache: pathlib.Path) -> None
 
 def test_early_stopping_watches_what_picks_the_best(tmp_path: pathlib.Path, cache: pathlib.Path) -> None:
     """A learning rate of 0: after the first validation nothing gets better."""
-    chosen = ["callbacks=[default,early_stopping,rich_progress]", "callbacks.early_stopping.patience=2"]
+    chosen = ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2"]
     watched = ["callbacks.best.monitor=val/iou", "callbacks.best.mode=max", "optimized_metric=val/iou"]
     config = composed(
         tmp_path, cache, *chosen, *watched, "optimizer.lr=0", "trainer.max_steps=20", "trainer.val_check_interval=1",

@@ -13,7 +13,7 @@ from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import load_model, load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.data.source import Source
-from sdfsrn.evaluation.report import report_evaluation
+from sdfsrn.evaluation.report import REPORT, report_evaluation
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate as evaluate_split
 from sdfsrn.evaluation.summary import complaint
@@ -34,7 +34,7 @@ def evaluate(config: DictConfig) -> dict[str, Any] | None:
         ValueError: some objects could not be measured; raised after all others were measured and written.
     """
     if config.report is not None:
-        log.info("Wrote %s", report_evaluation(pathlib.Path(config.report)))
+        log.info("Report: %s", report_evaluation(pathlib.Path(config.report)).resolve().as_uri())
         return None
     seed_everything(config.seed)
     model = load_model(config)
@@ -50,6 +50,7 @@ def evaluate(config: DictConfig) -> dict[str, Any] | None:
     )
     protocol, output = load_protocol(config.protocol, model), pathlib.Path(config.paths.output)
     summary = evaluate_split(model, datamodule.source(config.split), protocol, output, options)
+    log.info("Report: %s", (output / REPORT).resolve().as_uri())
     if lost := complaint(summary):
         raise ValueError(lost)
     return summary

@@ -20,8 +20,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load_weights, read_checkpoint
 from sdfsrn.checkpoints.resuming import result, unfinished, write_result
-from sdfsrn.cli.building import build_model, build_trainer, hide_warnings, plain
-from sdfsrn.cli.command import command, print_config
+from sdfsrn.cli.building import build_model, build_trainer, plain
+from sdfsrn.cli.command import command, show_config
+from sdfsrn.evaluation.report import REPORT
 from sdfsrn.evaluation.results import EvaluationOptions
 from sdfsrn.evaluation.run import evaluate
 from sdfsrn.loggers import WandbRun
@@ -41,7 +42,6 @@ def train(config: DictConfig) -> float | None:
         ValueError: `data` without an experiment for it, or a folder with another run.
     """
     _check_experiment()
-    hide_warnings()
     folder = pathlib.Path(config.paths.output)
     path = _start(config, folder)
     if path is not None and (done := result(folder, plain(config))):
@@ -51,7 +51,7 @@ def train(config: DictConfig) -> float | None:
     if resumed is not None and "optimizer_states" not in resumed:
         raise ValueError(f"Expected the checkpoint of a training to go on from, got an exported model in {path}.")
     config = _with_logs(config, resumed)
-    print_config(config)
+    show_config(config)
     seed_everything(config.seed)
     datamodule = instantiate(config.data)
     rank_zero_only(datamodule.prepare_data)()  # bad data ends the program before any logger starts
@@ -74,6 +74,8 @@ def train(config: DictConfig) -> float | None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
                 logger.finish(failed=sys.exc_info()[0] is not None)
+    if config.test and trainer.is_global_zero:
+        log.info("Report: %s", (folder / "test" / REPORT).resolve().as_uri())
     return value
 
 

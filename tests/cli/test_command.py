@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import argparse
 import pathlib
 import sys
 from typing import Any
 
+import hydra
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from sdfsrn import train as train_command
 from sdfsrn.checkpoints.loading import load, read_checkpoint
-from sdfsrn.cli.command import command, user_message
-from sdfsrn.runtime.configs import instantiate
+from sdfsrn.cli.command import command, show_config, user_message
+from sdfsrn.runtime.configs import config_folder, instantiate
 
 
 class Payload:
@@ -114,10 +116,10 @@ def test_other_data_is_not_trained_with_the_quickstarts_networks_by_accident(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}", *given])
 
-    def stop() -> None:
+    def stop(*given: object) -> None:
         raise ValueError("training begins")
 
-    monkeypatch.setattr(train_command, "hide_warnings", stop)
+    monkeypatch.setattr(train_command, "_start", stop)
     with pytest.raises(SystemExit) as end:
         train_command.main()
     if refused:
@@ -125,6 +127,47 @@ def test_other_data_is_not_trained_with_the_quickstarts_networks_by_accident(
         assert "shapenet_chair" in str(end.value.code)
     else:
         assert end.value.code == "error: training begins"
+
+
+def check_help(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    """What Python 3.14 does when an argument is added."""
+    if action.help and "%" in action.help:
+        raise ValueError("badly formed help string")
+
+
+def test_hydras_help_is_taken_by_any_python(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `--shell-completion` has help that is made when it is shown, which Python 3.14 refuses."""
+    if sys.version_info < (3, 14):
+        add = argparse.ArgumentParser.add_argument
+
+        def add_and_check(parser: argparse.ArgumentParser, *given: Any, **options: Any) -> argparse.Action:
+            action = add(parser, *given, **options)
+            parser._check_help(action)
+            return action
+
+        monkeypatch.setattr(argparse.ArgumentParser, "_check_help", check_help, raising=False)
+        monkeypatch.setattr(argparse.ArgumentParser, "add_argument", add_and_check)
+    monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}"])
+    with pytest.raises((TypeError, ValueError)):
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(print)()
+    done: list[object] = []
+    command("train")(done.append)()
+    assert len(done) == 1
+    with pytest.raises((TypeError, ValueError)):  # as before
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(print)()
+
+
+def test_the_configuration_is_a_line_unless_it_is_asked_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, shown in (([], False), (["print_config=true"], True)):
+        monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}", *given])
+        command("train")(show_config)()
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].endswith(f"Configuration: {tmp_path}/.hydra/config.yaml")
+        assert (tmp_path / ".hydra" / "config.yaml").is_file()
+        assert any("max_steps: 1500" in line for line in lines) == shown
+        assert (len(lines) > 1) == shown
 
 
 @pytest.mark.parametrize("key", ["data.root", "data"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -76,7 +77,7 @@ def failing() -> Callable[[DictConfig], float]:
             raise KeyError("a fault of the program's")
         with (folder / "runs.txt").open("a") as file:
             file.write(f"{config.seed}\n")
-        return float("nan") if number == 3 and "from_0" in str(folder) else config.optimizer.lr
+        return float("nan") if number == 3 and "from_4" not in str(folder) else config.optimizer.lr
 
     return job
 
@@ -86,13 +87,20 @@ def failing() -> Callable[[DictConfig], float]:
 )
 def test_a_failed_job_does_not_end_a_grid(launcher: list[str], sweep: Sweep, tmp_path: pathlib.Path) -> None:
     for _ in range(2):
-        status, shown = sweep(failing(), "seed=5,6,7,8", *launcher)
-        assert status == 1
+        status, shown = sweep(failing(), "seed=5,6,7,8", "optimizer.lr=0.25", *launcher)
+        assert status == "error: 3 of 4 jobs failed; see their logs in sweep"
         assert sorted(line.split(" - ")[1] for line in shown.splitlines() if "[ERROR]" in line) == [
             "Job 1 failed: two lines",
             'Job 2 failed: KeyError: "a fault of the program\'s"',
+            "Job 3 failed: its value is NaN",
         ]
         assert "Traceback" not in shown
+        assert [line.split() for line in shown.splitlines() if "±" in line or "best" in line] == [
+            ["0", "1", "2", "3", "5,6,7,8", "0.25", "best", "1:", "two", "lines"]
+        ]
+        assert "max_steps" not in shown  # no tree of settings
+    (line,) = csv.DictReader((tmp_path / "sweep" / "sweep.csv").open())
+    assert (line["seeds"], line["values"], line["failed"], line["best"]) == ("5,6,7,8", line["val/chamfer"], "3", "best")
     found = {path.parent.name: path.read_text().split() for path in tmp_path.glob("sweep/*/runs.txt")}
     assert found == {"0": ["5", "5"], "3": ["8", "8"]}  # the second time in the same folders
     for number, error in ("1", "ValueError: two"), ("2", "KeyError"):
@@ -112,7 +120,7 @@ def test_who_wants_a_sweep_to_end_ends_it(wish: BaseException, sweep: Sweep, tmp
             sweep(job, "seed=0,1,2")
     else:
         assert sweep(job, "seed=0,1,2")[0] == 143
-    assert {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()} == {"0", "1"}
+    assert {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()} == {"0", "1", ".jobs"}
 
 
 def states(folder: pathlib.Path) -> list[str]:
@@ -123,7 +131,7 @@ def states(folder: pathlib.Path) -> list[str]:
 def test_a_study_survives_its_trials_and_goes_on(sweep: Sweep, tmp_path: pathlib.Path) -> None:
     search = ["hparams_search=optuna", "hydra.sweeper.n_trials=4"]
     status, shown = sweep(failing(), *search)
-    assert status == "error: 3 of 4 trials failed; see their logs in sweep"
+    assert status == "error: 3 of 4 jobs failed; see their logs in sweep"
     assert "Job 3 failed: its value is NaN" in shown
     assert "Traceback" not in shown
     assert states(tmp_path / "sweep") == ["COMPLETE", "FAIL", "FAIL", "FAIL"]

@@ -7,10 +7,9 @@ import statistics
 import threading
 from typing import Any
 
-from tqdm import tqdm
-
 from sdfsrn.annotating.annotations import Annotations
 from sdfsrn.annotating.opinions import Expert, needs_look
+from sdfsrn.runtime.progress import track
 
 PAUSE = 1.0  # seconds after an edit before its picture is looked at: the next edit may follow
 WEAK = 0.85  # of the median IoU: less needs a look
@@ -107,7 +106,7 @@ def propose(annotations: Annotations, expert: Expert) -> dict[str, Any]:
         "left": sum(d.state in ("nothing", "pose") for d in drafts),
         "failed": {},
     }
-    for index in tqdm(unposed, "Proposing poses", unit="img", leave=False, mininterval=1):
+    for index in track(unposed, "Proposing poses", len(unposed), "pictures"):
         try:
             consult(annotations, expert, index)
         except ValueError as error:

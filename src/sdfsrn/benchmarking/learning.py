@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from sdfsrn.benchmarking.comparison import compare
 from sdfsrn.benchmarking.configurations import BASE, Configuration, configurations, given_overrides
 from sdfsrn.benchmarking.moments import Moments
-from sdfsrn.cli.building import build_model, hide_warnings
+from sdfsrn.cli.building import build_model
 from sdfsrn.data.source import evenly_spaced
 from sdfsrn.evaluation.measuring import TrueShape
 from sdfsrn.evaluation.references import reference_rows, reference_shapes, reference_statistics
@@ -49,7 +49,6 @@ def learn(config: DictConfig, save: Callable[[dict[str, Any]], None]) -> dict[st
     Raises:
         ValueError: settings that cannot be measured, or configurations that cannot be compared.
     """
-    hide_warnings()
     compared = configurations(config)
     base = compared[BASE]
     trained = {name: {"overrides": each.overrides, **_budget(each, config), "runs": []} for name, each in compared.items()}

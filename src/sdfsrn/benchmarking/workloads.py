@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import mcubes
 import numpy as np
 import torch
 import trimesh
@@ -23,6 +22,7 @@ from sdfsrn.data.batches.preload import PreloadedSource
 from sdfsrn.data.batches.sampling import SampleKey
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.functional.pointcloud import match
+from sdfsrn.functional.triangulation import triangulate
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.runtime.configs import instantiate
@@ -190,8 +190,8 @@ def evaluations(thing: Object, protocol: EvaluationProtocol) -> dict[str, Callab
     def plain() -> Iterator[tuple[str, Any]]:
         low, high, nodes = protocol.low, protocol.high, protocol.resolution
         grid = plain_grid(PlainField(thing.layers, thing.shape), nodes, low, high)
-        vertices, faces = mcubes.marching_cubes(grid.numpy(), 0.0)
-        mesh = trimesh.Trimesh(low + vertices / nodes * (high - low), faces[:, ::-1])
+        vertices, faces = triangulate(grid.numpy())
+        mesh = trimesh.Trimesh(low + vertices / nodes * (high - low), faces)
         yield "mesh", mesh
         points = np.asarray(mesh.sample(protocol.num_points))
         yield "points", points

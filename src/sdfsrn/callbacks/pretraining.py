@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from tqdm import tqdm
 
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
 from sdfsrn.runtime.files import cache_key, write_atomically
+from sdfsrn.runtime.progress import track
 from sdfsrn.system import SDFSRN
 
 
@@ -96,7 +96,7 @@ class SpherePretraining(pl.Callback):
         shape = (options.num_latents, options.num_points // options.num_latents, 3)
         loss = torch.zeros(())
         with torch.enable_grad():
-            for _ in tqdm(range(options.iterations), "Sphere pretraining", unit="it", leave=False, mininterval=1):
+            for _ in track(range(options.iterations), "Sphere pretraining", options.iterations, "iterations"):
                 latent = torch.randn(shape[0], hypernetwork.latent_dim, generator=generator).to(device)
                 uniform = torch.rand(shape, generator=generator).to(device)
                 points = options.low + uniform * (options.high - options.low)

@@ -27,6 +27,7 @@ RUNTIME_KEYS = (
     "ckpt_path",
     "optimized_metric",
     "matmul_precision",
+    "print_config",
 )
 RUNTIME_DATA_KEYS = ("root", "num_workers", "preload", "memmap_dir", "hull_folder", "cache", "val_objects")
 

@@ -6,7 +6,6 @@ import logging
 import pathlib
 import subprocess
 import time
-import warnings
 from typing import Any, NamedTuple, cast
 
 import hydra
@@ -23,16 +22,6 @@ from sdfsrn.data import ViewsDataModule
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
-
-WARNINGS = (  # patterns of warnings that ask for nothing a user could do
-    "The '.*_dataloader' does not have many workers",
-    ".*LeafSpec.*",
-    r"It is recommended to use `self.log\('val/",  # the metrics synchronise themselves
-    "You're resuming from a checkpoint that ended before the epoch ended",  # batches are functions of the step
-    "Checkpoint directory .* exists and is not empty",
-    "The ``compute`` method of metric ChamferDistance",  # without ground truth there is nothing to measure
-)
-NOTICES = ("For seamless cloud", "`weights_only` was not set")  # parts of messages in Lightning's log
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +71,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     callbacks = [instantiate(node) for node in config.callbacks.values() if node is not None]
     own_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     if config.trainer.get("enable_progress_bar", True) and not own_bar:
-        callbacks.append(ProgressBar())
+        callbacks.append(ProgressBar(config.optimized_metric))
     if not any(isinstance(callback, LastCheckpoint) for callback in callbacks):
         log.warning(
             "An interrupted run cannot be resumed without LastCheckpoint. 'callbacks=[default,NAME]' adds to the default ones."
@@ -94,15 +83,6 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` saves, then requeues
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, plugins=plugins)
-
-
-def hide_warnings() -> None:
-    """Keep the trainer's WARNINGS and NOTICES off the screen."""
-    for pattern in WARNINGS:
-        warnings.filterwarnings("ignore", pattern)
-    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logger = logging.getLogger(f"pytorch_lightning.{name}")
-        logger.addFilter(lambda record: not any(notice in record.getMessage() for notice in NOTICES))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import hydra
 import torch
@@ -18,9 +20,11 @@ from hydra.errors import CompactHydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.tree import Tree
 
+from sdfsrn.cli.messages import tidy_messages
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.runtime.signals import exit_on_signal
 
@@ -39,6 +43,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @functools.wraps(function)
         def task(config: DictConfig) -> Any:
+            tidy_messages()
             torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))
             try:
                 _check_launcher()
@@ -51,7 +56,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 raise SystemExit(f"error: {message}") from error
 
-        return hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+        return _accepting_any_help(
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+        )
 
     return decorate
 
@@ -66,6 +73,14 @@ class OutputFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the folder of a sweep."""
         _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+
+def _accept(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    """Take any help of an argument."""
+
+
+# Decorator: Hydra 1.3 gives argparse help that is no text yet, which argparse refuses from Python 3.14 on.
+_accepting_any_help = mock.patch.object(argparse.ArgumentParser, "_check_help", _accept, create=True)
 
 
 def check_choices(key: str, chosen: Sequence[str], known: Sequence[str]) -> None:
@@ -109,8 +124,14 @@ def _killed_worker(error: BaseException) -> str | None:
     return None
 
 
-def print_config(config: DictConfig) -> None:
-    """Print the composed configuration as a tree."""
+@rank_zero_only
+def show_config(config: DictConfig) -> None:
+    """Log where the composed configuration is written; with its key `print_config`, print it as a tree."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is not None and hydra.output_subdir is not None:
+        log.info("Configuration: %s", pathlib.Path(hydra.runtime.output_dir, hydra.output_subdir, "config.yaml"))
+    if not config.print_config:
+        return
     tree = Tree("config")
     for key, value in config.items_ex(resolve=False):
         name = str(key)

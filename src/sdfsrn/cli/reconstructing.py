@@ -7,7 +7,6 @@ import logging
 import pathlib
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from sdfsrn import pretrained
 from sdfsrn.cli.command import check_choices
@@ -18,6 +17,7 @@ from sdfsrn.inference import reconstruct
 from sdfsrn.meshes.figures import to_picture
 from sdfsrn.meshes.geometry import largest_component
 from sdfsrn.meshes.io import SUFFIXES, write_mesh
+from sdfsrn.runtime.progress import track
 from sdfsrn.system import ShapeModel
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def reconstruct_pictures(config: DictConfig) -> list[pathlib.Path]:
     model.preprocessing = dataclasses.replace(model.preprocessing, **changes)
     output.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
-    for image, mask in tqdm(pictures, "Reconstructing", unit="image"):
+    for image, mask in track(pictures, "Reconstructing", len(pictures), "pictures"):
         try:
             written += _reconstruct(config, model, grid, image, mask, output)
         except ValueError as error:

@@ -18,11 +18,12 @@ from sdfsrn.evaluation.summary import Row, file_stem, is_error, read_rows
 from sdfsrn.meshes.io import SUFFIXES, read_mesh
 
 FACTS = ("objects", "measured", "failures", "without_truth", "unreadable", "version", "protocol")
+REPORT = "report.html"
 SHOWN = 8  # of the best objects, of those in the middle, of the worst, and of those without numbers
 
 
 def report_evaluation(folder: pathlib.Path) -> pathlib.Path:
-    """Write `report.html` from an evaluation's numbers, with pictures and meshes of some objects, see `choose`.
+    """Write the REPORT from an evaluation's numbers, with pictures and meshes of some objects, see `choose`.
 
     Raises:
         ValueError: not an evaluation's folder.
@@ -37,7 +38,7 @@ def report_evaluation(folder: pathlib.Path) -> pathlib.Path:
         for row in rows
     ]
     objects = {place: _object(folder, rows[place]) for place in choose(rows, list(metrics))}
-    path = folder / "report.html"
+    path = folder / REPORT
     write_report(path, short_name(str(folder.resolve())), facts, metrics, table, objects)
     return path
 

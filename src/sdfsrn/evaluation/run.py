@@ -14,11 +14,8 @@ Written into the output folder:
 from __future__ import annotations
 
 import json
-import logging
 import pathlib
 from typing import Any
-
-from tqdm import tqdm
 
 from sdfsrn.data.source import Source
 from sdfsrn.evaluation.measuring import metric_names
@@ -29,9 +26,8 @@ from sdfsrn.evaluation.summary import Row, show, statistics, summarize, write_ro
 from sdfsrn.evaluation.writers import GALLERY, GalleryEntry, gallery_entry, write_galleries, write_result
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.progress import track
 from sdfsrn.system import ShapeModel
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -50,7 +46,7 @@ def evaluate(
     scores: dict[str, list[Row]] = {name: [] for name in shapes}
     entries: list[GalleryEntry] = []
     objects = results(model, source, protocol, shapes, options)
-    for result in tqdm(objects, "Evaluating", object_count(source, options), unit="object"):
+    for result in track(objects, "Evaluating", object_count(source, options), "objects"):
         rows.append(write_result(result, output, options.formats))
         before.append(result.before)
         for name, row in result.references.items():
@@ -65,6 +61,6 @@ def evaluate(
         summary["before_optimization"] = statistics(before, protocol.seed)
     summary["references"] = reference_statistics(shapes, scores, protocol)
     write_atomically(output / "summary.json", json.dumps(summary, indent=2).encode())
-    log.info("Wrote %s", report_evaluation(output))
+    report_evaluation(output)
     show(summary)
     return summary

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import mcubes
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from sdfsrn.functional.triangulation import triangulate
 
 _STRIDE = 4  # fine intervals per coarse one
 _PROBED = 0.02  # share of the blocks left out that is evaluated as a check
@@ -211,10 +212,10 @@ def marching_cubes(
     leaves = closed and depth >= 0  # the cube
     if leaves:
         values = np.pad(values, 1, constant_values=1000 * depth + 1e-30)
-    index, faces = mcubes.marching_cubes(values, 0.0)
+    index, faces = triangulate(values)
     if leaves:
         index = index - 1
-    return low + index / divisor * (high - low), faces[:, ::-1].astype(np.int64)
+    return low + index / divisor * (high - low), faces
 
 
 def _checked(grid: Tensor) -> np.ndarray:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import joblib
-from tqdm import tqdm
+
+from sdfsrn.runtime.progress import track
 
 _POLL_SECONDS = 1.0
 
@@ -21,7 +22,7 @@ def run_jobs(
     jobs: Mapping[str, tuple[Any, ...]],
     description: str,
     num_workers: int | None = None,
-    unit: str = "job",
+    unit: str = "jobs",
     notes: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Call `function(*arguments)` for every named job; the ValueErrors of those that failed, by name.
@@ -34,9 +35,8 @@ def run_jobs(
     calls = (joblib.delayed(_attempt)(os.getpid(), name, function, arguments) for name, arguments in jobs.items())
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         ended = joblib.Parallel(count, return_as="generator_unordered", batch_size=1)(calls)
-        progress = tqdm(ended, description, total=len(jobs), unit=unit, mininterval=1, disable=not jobs)
         failures = {}
-        for name, failure, note in progress:
+        for name, failure, note in track(ended, description, len(jobs), unit):
             if failure is not None:
                 failures[name] = failure
             if note is not None and notes is not None:

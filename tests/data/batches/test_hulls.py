@@ -156,7 +156,7 @@ def killed_after_one(objects: list, *_, **__) -> Iterator:
 def test_a_process_killed_in_the_middle_leaves_no_file(tmp_path: pathlib.Path) -> None:
     child = os.fork()
     if not child:
-        hulls.tqdm = killed_after_one  # type: ignore[misc, assignment]
+        hulls.track = killed_after_one  # type: ignore[misc, assignment]
         load(Balls(), tmp_path)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL

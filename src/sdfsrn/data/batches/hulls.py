@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float16
-from tqdm import tqdm
 
 from sdfsrn.data.source import ObjectViews, Source
 from sdfsrn.functional.hull import hull_depth
 from sdfsrn.runtime.files import replacing
+from sdfsrn.runtime.progress import track
 
 VERSION = 1  # raise it when the same silhouettes have other depths
 
@@ -94,7 +94,7 @@ def _write(path: pathlib.Path, source: Source, views: list[list[int]], descripti
     size = source.picture(0).alpha.shape
     with replacing(path) as temporary:
         depth = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(source), *size))
-        for indices in tqdm(views, f"Visual hulls {description}", unit="object", leave=False, mininterval=1):
+        for indices in track(views, f"Visual hulls {description}", len(views), "objects"):
             pictures = [source.picture(index) for index in indices]
             touched = torch.from_numpy(np.stack([picture.alpha > 0 for picture in pictures]))
             matrices = (torch.stack(matrix).float() for matrix in zip(*(picture.camera for picture in pictures), strict=True))

@@ -10,12 +10,12 @@ import warnings
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sdfsrn.data.alpha import describe_dropped
 from sdfsrn.data.batches.pictures import Pictures, pack
 from sdfsrn.data.source import GroundTruth, ImageSample, Source, check_picture, evenly_spaced, ground_truth
 from sdfsrn.runtime.files import replacing
+from sdfsrn.runtime.progress import track
 
 VERSION = 1  # raise it when the same pictures are packed differently
 _PROBES = 16  # pictures whose content tells the settings of a source
@@ -100,7 +100,7 @@ def _layout(picture: ImageSample) -> np.dtype:
 def _fill(records: np.ndarray, source: Source, first: ImageSample, description: str) -> np.ndarray:
     dropped: list[float] = []
     cut: list[str] = []
-    for index in tqdm(range(len(source)), f"Loading {description}", unit="img", leave=False, mininterval=1):
+    for index in track(range(len(source)), f"Loading {description}", len(source), "pictures"):
         picture = _load(source, index) if index else first
         if _layout(picture) != records.dtype or type(picture.camera) is not type(first.camera):
             raise ValueError(

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
-from tqdm import tqdm
 
 from sdfsrn.data.alpha import find_specks, touches_border
 from sdfsrn.data.cropping import object_box
 from sdfsrn.data.source import ImageSample, Source, check_picture, evenly_spaced, short_name
+from sdfsrn.runtime.progress import track
 
 OUTSIDE = 0.05  # share of the true points that may fall beside the silhouette
 HAZE = 0.001  # share of the pixels whose faint coverage may be dropped without a word
@@ -54,7 +54,7 @@ def inspect(source: Source) -> dict[str, Any]:
     faults: dict[str, list[str]] = {name: [] for name in FAULTS}
     reasons: dict[str, str] = {}
     outside, dropped = [], []
-    for index in tqdm(range(len(source)), "Inspecting", unit="img", leave=False, mininterval=1):
+    for index in track(range(len(source)), "Inspecting", len(source), "pictures"):
         name = source.names[index]
         try:
             picture, points = source.picture(index), source.points(index)

@@ -99,7 +99,7 @@ def render_models(
         if not _complete(folder / name, split != "train")
     }
     incomplete: dict[str, str] = {}
-    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "model", incomplete)
+    skipped = run_jobs(_render, jobs, "Rendering", num_workers, "models", incomplete)
     usable = {split: sorted(name for name in split_of if split_of[name] == split and name not in skipped) for split in SPLITS}
     if not any(usable.values()):
         raise ValueError(

@@ -164,8 +164,8 @@ class Pascal3DRelease:
         except OSError as error:
             raise ValueError(f"Expected to write silhouettes and clouds to {self.cache} ({error}): set data.cache.") from error
         remove_partial(self.cache)
-        failures = run_jobs(_make_cloud, clouds, f"Scanning {self.kind} models", num_workers, "model")
-        failures |= run_jobs(_make_mask, masks, f"Drawing {self.kind} silhouettes", num_workers, "mask")
+        failures = run_jobs(_make_cloud, clouds, f"Scanning {self.kind} models", num_workers, "models")
+        failures |= run_jobs(_make_mask, masks, f"Drawing {self.kind} silhouettes", num_workers, "masks")
         write_atomically(self._failures, json.dumps(failures, indent=2).encode())
         return failures
 

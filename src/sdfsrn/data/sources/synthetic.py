@@ -11,8 +11,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.conventions import CAMERA_DISTANCE, NMR_DISTANCE, NMR_ELEVATION, NMR_FOCAL
@@ -21,6 +19,7 @@ from sdfsrn.data.shapes.tracing import render, surface_points
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
 from sdfsrn.runtime.files import cache_folder, cache_key, npz_bytes, read_npz, write_atomically
+from sdfsrn.runtime.progress import track
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
 # Kato et al.'s pinhole camera, and an orthographic one in which objects are as large on the screen: distance, focal length
@@ -185,8 +184,7 @@ class SyntheticSource(GroundTruth):
         threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             objects = pool.map(self._make, range(len(self.views)))
-            label, console = f"Rendering {len(self.views)} {self.category} objects ({self.split})", Console(stderr=True)
-            made = list(track(objects, label, len(self.views), console=console, transient=console.is_terminal))
+            made = list(track(objects, f"Rendering {self.category}s ({self.split})", len(self.views), "objects"))
         torch.set_num_threads(threads)
         image, hits, points = zip(*made, strict=True)
         return {"image": np.concatenate(image), "hits": np.concatenate(hits), "points": np.stack(points)}
