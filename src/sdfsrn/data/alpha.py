@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import distance_transform_edt, find_objects, label, uniform_filter
+from scipy.ndimage import distance_transform_edt, find_objects, label, maximum_filter, uniform_filter
 
 from sdfsrn.data.cropping import Box
 
@@ -23,7 +23,7 @@ def drop_faint(alpha: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"
     """
     faint = (alpha > 0) & (alpha < FAINT)
     stray = _alone(faint, alpha)
-    if stray is None:
+    if stray is None or not stray.any():
         return alpha, 0.0
     solid = alpha >= FAINT
     share, background = (uniform_filter(pixels.astype(np.float32), AROUND) for pixels in (faint, ~solid))
@@ -63,6 +63,8 @@ def find_specks(alpha: Float[np.ndarray, "h w"]) -> list[Box]:
 
 def _alone(faint: Bool[np.ndarray, "h w"], alpha: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
     """The faint pixels without a neighbour that is covered more; None if all have one, as at clean edges, which is fast."""
+    if 50 * np.count_nonzero(faint) > faint.size:
+        return faint & (maximum_filter(alpha, 3) < FAINT)
     row, column = np.nonzero(faint)
     alone = np.ones(len(row), bool)
     for down, right in np.argwhere(_NEIGHBOURS) - 1:
