@@ -77,14 +77,16 @@ def _refinement(config: DictConfig, model: ShapeModel) -> Callable[[ShapeModel, 
 
 
 def _datamodule(config: DictConfig, trained: dict[str, Any]) -> ViewsDataModule:
-    if config.get("data") is not None:
-        return instantiate(config.data)
+    """The data of the training with the changes that `data` holds, or the data set that `data` chooses."""
+    given = OmegaConf.create(config.get("data") or {})
+    if "_target_" in given:
+        return instantiate(given)
     if "data" not in trained:
         raise ValueError("Expected data=..., since this checkpoint does not say what it was trained on.")
-    return instantiate(OmegaConf.create(trained["data"]))
+    return instantiate(OmegaConf.merge(trained["data"], given))
 
 
-main = command("evaluate")(evaluate)
+main = command("evaluate", changes="data")(evaluate)
 
 if __name__ == "__main__":
     main()

@@ -21,6 +21,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from sdfsrn.cli.arguments import assign, literal_paths
 from sdfsrn.cli.command import check_choices, command
 from sdfsrn.cli.jobs import Job, run
 from sdfsrn.cli.tabulation import FORMATS, Line, Table, show, write
@@ -111,21 +112,12 @@ def job(row: Row, table: dict[str, Any], config: DictConfig, output: pathlib.Pat
         budget = [*config.budget.train, *config.budget.models.get(row.model, ())]
         overrides = [f"experiment={row.experiment}", *model, *row.overrides, *data, *budget, *config.overrides]
     try:
+        overrides = literal_paths(overrides)
         composed = hydra.compose(module, overrides)
     except HydraException as error:
         raise ValueError(f"Expected settings that fit together for {row.name}: {' '.join(str(error).split())}") from error
     overrides += [assign("hydra.run.dir", folder)]
     return Job(row.name, module, [*_config_folders(), *overrides], folder, trained, composed)
-
-
-def assign(key: str, value: object) -> str:
-    r"""The override that sets `key` to any text, quoted for Hydra's grammar.
-
-    >>> assign("data.root", "/data/Chen's (old), v=2")
-    "data.root='/data/Chen\\'s (old), v=2'"
-    """
-    text = str(value).replace("'", "\\'")
-    return f"{key}='{text}'"
 
 
 def line(row: Row, job: Job | None, failure: str | None) -> Line:

@@ -20,6 +20,7 @@ from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.cli.arguments import literal_paths
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
@@ -33,6 +34,7 @@ WARNINGS = (  # patterns of warnings that ask for nothing a user could do
     "The ``compute`` method of metric ChamferDistance",  # without ground truth there is nothing to measure
 )
 NOTICES = ("For seamless cloud", "`weights_only` was not set")  # parts of messages in Lightning's log
+DATA_PATHS = ("root", "cache", "memmap_dir", "hull_folder", "intersect_with")  # arguments of data that are files or folders
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def build(experiment: str, *overrides: str, config_dir: str | pathlib.Path | Non
     output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     own = [] if config_dir is None else [f"hydra.searchpath=[file://{pathlib.Path(config_dir).resolve()}]"]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose("train", [*own, f"experiment={experiment}", output, *overrides])
+        config = hydra.compose("train", [*own, f"experiment={experiment}", output, *literal_paths(overrides)])
     seed_everything(config.seed)
     return Experiment(build_model(config), instantiate(config.data), build_trainer(config))
 
@@ -106,8 +108,19 @@ def hide_warnings() -> None:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration in dictionaries and lists."""
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    """The resolved configuration in dictionaries and lists, its data's paths absolute: a checkpoint is used anywhere."""
+    resolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {key: _absolute(value) if key == "data" else value for key, value in resolved.items()}
+
+
+def _absolute(node: Any) -> Any:
+    """A node of data with the paths under DATA_PATHS absolute."""
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: str(pathlib.Path(value).absolute()) if key in DATA_PATHS and isinstance(value, str) else _absolute(value)
+        for key, value in node.items()
+    }
 
 
 def _git_state() -> dict[str, Any]:

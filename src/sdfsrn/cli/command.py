@@ -21,6 +21,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
+from sdfsrn.cli.arguments import changes_of, literal_paths
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.runtime.signals import exit_on_signal
 
@@ -29,8 +30,10 @@ USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationExcep
 log = logging.getLogger(__name__)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+def command(config_name: str, changes: str | None = None) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a main function that Hydra runs with `configs/<config_name>.yaml`; a user's error ends it with one line.
+
+    Paths are taken literally, see `literal_paths`; keys of the group `changes` as in `changes_of`.
 
     HYDRA_FULL_ERROR=1 shows the traceback. In a sweep any failure of a job is one line on the screen and a traceback in the
     job's log; the other jobs run, and the sweep's exit status is 1.
@@ -51,7 +54,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 raise SystemExit(f"error: {message}") from error
 
-        return hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+        run = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
+
+        @functools.wraps(function)
+        def main() -> Any:
+            arguments = literal_paths(sys.argv[1:])
+            sys.argv[1:] = arguments if changes is None else changes_of(changes, arguments)
+            return run()
+
+        return main
 
     return decorate
 
