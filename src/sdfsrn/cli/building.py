@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import secrets
 import subprocess
 import time
 import warnings
@@ -19,8 +20,8 @@ from sdfsrn.callbacks import LastCheckpoint, ProgressBar
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
-from sdfsrn.data import ViewsDataModule
 from sdfsrn.cli.arguments import literal_paths
+from sdfsrn.data import ViewsDataModule
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
@@ -59,7 +60,7 @@ def build(experiment: str, *overrides: str, config_dir: str | pathlib.Path | Non
         ValueError: settings that don't go together.
         hydra.errors.HydraException: no such experiment, group or key.
     """
-    output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}"
     own = [] if config_dir is None else [f"hydra.searchpath=[file://{pathlib.Path(config_dir).resolve()}]"]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = hydra.compose("train", [*own, f"experiment={experiment}", output, *literal_paths(overrides)])

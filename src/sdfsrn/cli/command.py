@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
@@ -65,18 +62,6 @@ def command(config_name: str, changes: str | None = None) -> Callable[[Callable[
         return main
 
     return decorate
-
-
-class OutputFolder(Callback):
-    """Ends the program with one line, before anything is computed, if its folder cannot be written; see `configs/paths`."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the folder of a run."""
-        _check_writable(config.hydra.run.dir, "hydra.run.dir")
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the folder of a sweep."""
-        _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
 def check_choices(key: str, chosen: Sequence[str], known: Sequence[str]) -> None:
@@ -131,15 +116,6 @@ def print_config(config: DictConfig) -> None:
         else:
             tree.add(f"{name}: {text}")
     Console(markup=False).print(tree)
-
-
-def _check_writable(folder: str, key: str) -> None:
-    try:
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))
-    except OSError as error:
-        raise SystemExit(f"error: Could not write to the folder {key}={folder}: {error.strerror}.") from error
 
 
 def _check_launcher() -> None:
