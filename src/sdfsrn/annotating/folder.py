@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from sdfsrn.runtime.files import PICTURE_SUFFIXES, read_picture
+from sdfsrn.runtime.files import PICTURE_SUFFIXES, read_picture, reason
 
 SHOWN = 2000  # pixels of the longer side, at most, that the page shows
 THUMBNAIL = 160
@@ -64,8 +64,8 @@ def open_photo(root: pathlib.Path, name: str) -> Photo:
             width, height = image.size
             if image.getexif().get(ORIENTATION) in TURNED:
                 width, height = height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {error}.")
+    except Exception as error:  # whatever a decoder makes of broken bytes
+        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {reason(error)}.")
     return Photo(name, (width, height), shown_size(width, height))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.texts import read_json
 from sdfsrn.system import ShapeModel
 
 
@@ -62,8 +62,8 @@ def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> 
 
 def _read_rotation(path: pathlib.Path) -> list[float]:
     try:
-        return [float(value) for value in np.reshape(json.loads(path.read_bytes())["world_rotation"], 9)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return [float(value) for value in np.reshape(read_json(path)["world_rotation"], 9)]
+    except Exception as error:
         raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation at protocol.rotation={path}.") from error
 
 

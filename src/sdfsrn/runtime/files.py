@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,18 +18,34 @@ from PIL.PngImagePlugin import PngInfo
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
+@contextlib.contextmanager
+def reading(path: str | pathlib.Path, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file from outside is read into a ValueError of one line that names the file.
+
+    Parsers raise nearly any exception on broken content, MemoryError and RecursionError among them.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"Could not read {what} from {path}: {reason(error)}.") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in at most 300 characters of one line; its class if it says nothing."""
+    text = " ".join(str(error).split()).rstrip(".")
+    text = f"{type(error).__name__}: {text}" if isinstance(error, LookupError | RecursionError | MemoryError) else text
+    return (text or type(error).__name__)[:300]
+
+
 def read_picture(path: pathlib.Path) -> Image.Image:
     """A picture, decoded and turned upright as its EXIF orientation says.
 
     Raises:
         ValueError: no such file, or none that can be decoded.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Could not read a picture from {path}: {error}.") from error
+    with reading(path, "a picture"), Image.open(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -39,16 +54,13 @@ def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: no such file, no such array, or not an .npz file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
+    with reading(path, ", ".join(names)), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in names}
 
 
 def check_points(points: np.ndarray, path: pathlib.Path, name: str = "points") -> None:
     """Raise ValueError, naming the file, unless `points` are finite numbers of shape (n, 3), n > 0."""
-    numbers = np.issubdtype(points.dtype, np.number)
+    numbers = points.dtype.kind in "iuf"
     if not numbers or points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
         raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
 

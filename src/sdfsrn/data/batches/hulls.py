@@ -80,7 +80,7 @@ def _open(path: pathlib.Path, count: int) -> np.ndarray | None:
         return None
     try:
         depth = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # of a damaged file
         log.warning("%s cannot be read (%s); it is made again.", path, error)
         return None
     if depth.dtype != np.float16 or depth.ndim != 3 or len(depth) != count:
