@@ -41,7 +41,7 @@ def test_lines_may_end_in_any_way(end: str) -> None:
 
 def test_what_else_excel_adds() -> None:
     """A line that names the separator, empty columns and rows, quotes."""
-    text = "sep=;\r\nimage;azimuth;scale;;\r\n;;;;\r\n\"a;b.png\";\"12,5\";;;\r\nc.png;1;;\r\n"
+    text = 'sep=;\r\nimage;azimuth;scale;;\r\n;;;;\r\n"a;b.png";"12,5";;;\r\nc.png;1;;\r\n'
     wanted = [("row 4", {"image": "a;b.png", "azimuth": "12.5"}), ("row 5", {"image": "c.png", "azimuth": "1"})]
     assert table_rows(text, NUMBERS) == wanted
 

@@ -22,6 +22,7 @@ from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
 from sdfsrn.cli.arguments import literal_paths
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.loggers.tolerant import forgive
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
@@ -92,7 +93,8 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         )
     loggers: list[Logger] = [instantiate(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
-        logger.log_hyperparams(plain(config) | _git_state())
+        logger.log_hyperparams(plain(config) | _git_state())  # which may fail: nothing is lost yet
+        forgive(logger)
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` saves, then requeues

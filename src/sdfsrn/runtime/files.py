@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,19 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise OSError(f"Could not write {path}: {error.strerror or error}.") from error
+
+
+def check_cache(folder: pathlib.Path) -> None:
+    """Raise OSError unless a cache's folder, which is made, can be written: before the work whose result it is to keep."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"Could not write to the cache {folder}: {error.strerror}. Set the variable SDFSRN_CACHE, or paths.cache=, to a "
+            "folder that can be written."
+        ) from error
 
 
 def remove_partial(folder: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from sdfsrn.data.source import ObjectViews, Source
 from sdfsrn.functional.hull import hull_depth
-from sdfsrn.runtime.files import replacing
+from sdfsrn.runtime.files import check_cache, replacing
 
 VERSION = 1  # raise it when the same silhouettes have other depths
 
@@ -67,6 +67,7 @@ def load_hull_depth(source: Source, objects: Sequence[Hashable], description: st
     depth = _open(path, len(source))
     if depth is not None:
         return HullDepth(depth, path, 0.0)
+    check_cache(folder)
     start = time.perf_counter()
     _write(path, source, list(views.values()), description)
     seconds = time.perf_counter() - start
