@@ -30,7 +30,7 @@ from sdfsrn.data.sources.shapenet import ShapeNetSource
 from sdfsrn.data.sources.table import read_table
 from sdfsrn.meshes.io import read_mesh, write_mesh
 from sdfsrn.metrics.protocol import EvaluationProtocol
-from sdfsrn.models.encoder import ResNetEncoder
+from sdfsrn.models.encoder import load_weights
 from sdfsrn.poses.table import read_poses
 from sdfsrn.runtime.configs import config_folder, instantiate
 from tiny import MODEL, PICTURES
@@ -79,7 +79,7 @@ def authors_settings(folder: pathlib.Path) -> Case:
 def encoder_weights(folder: pathlib.Path) -> Case:
     path = folder / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
-    return Case(path, lambda: ResNetEncoder(8, 18, str(path)))
+    return Case(path, lambda: load_weights(str(path), 18))
 
 
 def folder_with(folder: pathlib.Path, shape: str) -> Callable[[], Any]:
@@ -118,7 +118,8 @@ def cameras(folder: pathlib.Path) -> Case:
     for name, value in {"image": 200, "mask": 255}.items():
         (model / name).mkdir(parents=True)
         Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(model / name / "0000.png")
-    matrices = {"world_mat_0": np.eye(4)[:3] + [[0, 0, 0, 0]] * 2 + [[0, 0, 0, 3]], "camera_mat_0": np.diag([2.5, 2.5, 1, 1])}
+    pose = np.column_stack([np.eye(3), [0, 0, 3]])
+    matrices = {"world_mat_0": pose, "camera_mat_0": np.diag([2.5, 2.5, 1, 1])}
     np.savez(model / "cameras.npz", **matrices)
     np.savez(model / "pointcloud.npz", points=np.ones((4, 3)), normals=np.ones((4, 3)))
     (folder / "02691156" / "softras_test.lst").write_text("m\n")

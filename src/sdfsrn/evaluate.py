@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sdfsrn.cli.command import command
-from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.cli.loading import data_node, load_model, load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.data.source import Source
 from sdfsrn.evaluation.report import report_evaluation
@@ -77,13 +77,10 @@ def _refinement(config: DictConfig, model: ShapeModel) -> Callable[[ShapeModel, 
 
 
 def _datamodule(config: DictConfig, trained: dict[str, Any]) -> ViewsDataModule:
-    """The data of the training with the changes that `data` holds, or the data set that `data` chooses."""
-    given = OmegaConf.create(config.get("data") or {})
-    if "_target_" in given:
-        return instantiate(given)
-    if "data" not in trained:
+    node = data_node(config, trained)
+    if node is None:
         raise ValueError("Expected data=..., since this checkpoint does not say what it was trained on.")
-    return instantiate(OmegaConf.merge(trained["data"], given))
+    return instantiate(node)
 
 
 main = command("evaluate", changes="data")(evaluate)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn import pretrained
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
@@ -44,6 +44,17 @@ def load_model(config: DictConfig) -> ShapeModel:
 def is_pretrained(config: DictConfig) -> bool:
     """Whether `load_model` takes the package's own model."""
     return config.ckpt_path == pretrained.NAME and config.authors_checkpoint is None
+
+
+def data_node(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig | None:
+    """The data set that the command chooses, else that of the training with the command's changes; None if nothing says one.
+
+    `trained` is the configuration in a checkpoint; the changes are what `data` holds without choosing a data set.
+    """
+    given = OmegaConf.create(config.get("data") or {})
+    if "_target_" in given or "data" not in trained:
+        return given if "_target_" in given else None
+    return cast(DictConfig, OmegaConf.merge(trained["data"], given))
 
 
 def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:
