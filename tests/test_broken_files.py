@@ -78,7 +78,7 @@ def authors_settings(folder: pathlib.Path) -> Case:
 
 def encoder_weights(folder: pathlib.Path) -> Case:
     path = folder / "resnet.pth"
-    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    torch.save({"conv1.weight": torch.zeros(2)}, path)
     return Case(path, lambda: load_weights(str(path), 18))
 
 
@@ -115,9 +115,9 @@ def cloud(folder: pathlib.Path) -> Case:
 def cameras(folder: pathlib.Path) -> Case:
     """Of the layout of NMR."""
     model = folder / "02691156" / "m"
-    for name, value in {"image": 200, "mask": 255}.items():
+    for name, picture in {"image": Image.new("RGB", (8, 8), "gray"), "mask": Image.new("L", (8, 8), 255)}.items():
         (model / name).mkdir(parents=True)
-        Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(model / name / "0000.png")
+        picture.save(model / name / "0000.png")
     pose = np.column_stack([np.eye(3), [0, 0, 3]])
     matrices = {"world_mat_0": pose, "camera_mat_0": np.diag([2.5, 2.5, 1, 1])}
     np.savez(model / "cameras.npz", **matrices)

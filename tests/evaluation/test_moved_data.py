@@ -20,7 +20,14 @@ from tiny import MODEL
 def checkpoint(balls: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """Of a training on `balls` by a relative path, in a folder that has another name now."""
     monkeypatch.chdir(balls.parent)
-    given = ["experiment=folder", "data=shapenet", f"data.root={balls.name}", "data.num_rays=50", f"paths.cache={tmp_path}"]
+    given = [
+        "experiment=folder",
+        "model/encoder=small",
+        "data=shapenet",
+        f"data.root={balls.name}",
+        "data.num_rays=50",
+        f"paths.cache={tmp_path}",
+    ]
     given = [*MODEL, *given, f"paths.output={tmp_path}/run"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", given)
