@@ -7,7 +7,6 @@ import json
 import pathlib
 import re
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 

@@ -21,6 +21,7 @@ import sdfsrn
 from sdfsrn.benchmark import _PARTS as BENCHMARK_PARTS
 from sdfsrn.benchmarking.configurations import combined
 from sdfsrn.benchmarking.workloads import VARIANTS
+from sdfsrn.cli.arguments import changes_of, literal_paths
 from sdfsrn.data import Preprocessing
 from sdfsrn.runtime.configs import config_folder, flatten
 
@@ -82,7 +83,7 @@ def _commands(words: list[str]) -> list[tuple[str, list[str]]]:
 
 def overrides(arguments: list[str]) -> list[str]:
     """Arguments as overrides that compose: `...` is any value, and of a sweep the first value is taken."""
-    known = [re.sub(r"\$\w+", "1", word.replace("...", "any")) for word in arguments if word not in ("-m", "--multirun")]
+    known = [re.sub(r"\$\w+", "1", word.replace("...", "any")) for word in literal_paths(arguments) if word != "-m"]
     parsed = zip(known, OverridesParser.create().parse_overrides(known), strict=True)
     return [f"{o.key_or_group}={next(o.sweep_string_iterator())}" if o.is_sweep_override() else word for word, o in parsed]
 
@@ -95,7 +96,8 @@ def composed(name: str, *chosen: str) -> DictConfig:
 
 def check_command(name: str, arguments: list[str]) -> None:
     assert name in COMMANDS
-    config = composed(name, *overrides(arguments))
+    given = overrides(arguments)
+    config = composed(name, *(changes_of("data", given) if name in ("evaluate", "demo") else given))
     if name == "benchmark":
         compared = [config.compare] if isinstance(config.compare, str) else config.compare or ()
         assert config.part in BENCHMARK_PARTS

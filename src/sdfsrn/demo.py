@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from sdfsrn import pretrained
 from sdfsrn.cli.command import command
-from sdfsrn.cli.loading import is_pretrained, load_model, load_protocol
+from sdfsrn.cli.loading import data_node, is_pretrained, load_model, load_protocol
 from sdfsrn.data.cropping import object_box
 from sdfsrn.data.images import open_image, read_alpha, read_cutout, read_mask
 from sdfsrn.data.source import ImageSample, evenly_spaced
@@ -128,7 +128,7 @@ def example_pictures(trained: dict[str, Any], folder: pathlib.Path, count: int) 
     if count < 1 or "data" not in trained:
         return []
     try:
-        source = instantiate(OmegaConf.create(trained["data"])).source("test")
+        source = instantiate(trained["data"]).source("test")
         chosen = evenly_spaced(len(source), count)
         return [_write_example(source.picture(i), folder / f"example_{i:04d}.png") for i in chosen]
     except (ValueError, OSError) as error:
@@ -197,7 +197,8 @@ def demo(config: DictConfig) -> None:
         if is_pretrained(config):
             examples = pretrained.pictures()[: config.examples]
         else:
-            examples = example_pictures(model.config, folder / "examples", config.examples)
+            known = {"data": data} if (data := data_node(config, model.config)) is not None else {}
+            examples = example_pictures(known, folder / "examples", config.examples)
         reconstructor = Reconstructor(model, load_protocol(config.protocol, model).grid, folder)
         size = model.preprocessing.image_size
         with torch.no_grad():  # the first call of a network takes longer
@@ -254,7 +255,7 @@ def _write_example(picture: ImageSample, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-main = command("demo")(demo)
+main = command("demo", changes="data")(demo)
 
 if __name__ == "__main__":
     main()

@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sdfsrn.cli.command import command
-from sdfsrn.cli.loading import load_model, load_protocol
+from sdfsrn.cli.loading import data_node, load_model, load_protocol
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.data.source import Source
 from sdfsrn.evaluation.report import REPORT, report_evaluation
@@ -78,14 +78,13 @@ def _refinement(config: DictConfig, model: ShapeModel) -> Callable[[ShapeModel, 
 
 
 def _datamodule(config: DictConfig, trained: dict[str, Any]) -> ViewsDataModule:
-    if config.get("data") is not None:
-        return instantiate(config.data)
-    if "data" not in trained:
+    node = data_node(config, trained)
+    if node is None:
         raise ValueError("Expected data=..., since this checkpoint does not say what it was trained on.")
-    return instantiate(OmegaConf.create(trained["data"]))
+    return instantiate(node)
 
 
-main = command("evaluate")(evaluate)
+main = command("evaluate", changes="data")(evaluate)
 
 if __name__ == "__main__":
     main()

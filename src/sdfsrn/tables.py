@@ -7,7 +7,6 @@ take a row per job: `-m table=3 rows=ablation_no_rgb,shapenet_chair launcher=sub
 
 from __future__ import annotations
 
-import json
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -21,10 +20,13 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from sdfsrn.cli.arguments import assign, literal_paths
 from sdfsrn.cli.command import check_choices, command
 from sdfsrn.cli.jobs import Job, run
 from sdfsrn.cli.tabulation import FORMATS, Line, Table, show, write
 from sdfsrn.runtime.configs import flatten, instantiate
+from sdfsrn.runtime.files import reading
+from sdfsrn.runtime.texts import read_json
 
 log = logging.getLogger(__name__)
 RUNTIME_KEYS = ("ckpt_path", "paths.output", "trainer.accelerator", "accelerator")  # settings that change no result
@@ -111,21 +113,12 @@ def job(row: Row, table: dict[str, Any], config: DictConfig, output: pathlib.Pat
         budget = [*config.budget.train, *config.budget.models.get(row.model, ())]
         overrides = [f"experiment={row.experiment}", *model, *row.overrides, *data, *budget, *config.overrides]
     try:
+        overrides = literal_paths(overrides)
         composed = hydra.compose(module, overrides)
     except HydraException as error:
         raise ValueError(f"Expected settings that fit together for {row.name}: {' '.join(str(error).split())}") from error
     overrides += [assign("hydra.run.dir", folder)]
     return Job(row.name, module, [*_config_folders(), *overrides], folder, trained, composed)
-
-
-def assign(key: str, value: object) -> str:
-    r"""The override that sets `key` to any text, quoted for Hydra's grammar.
-
-    >>> assign("data.root", "/data/Chen's (old), v=2")
-    "data.root='/data/Chen\\'s (old), v=2'"
-    """
-    text = str(value).replace("'", "\\'")
-    return f"{key}='{text}'"
 
 
 def line(row: Row, job: Job | None, failure: str | None) -> Line:
@@ -136,14 +129,14 @@ def line(row: Row, job: Job | None, failure: str | None) -> Line:
     notes = [f"failed: {failure.splitlines()[0]}"] if failure else []
     steps, found = _iterations(job), {}
     if job.finished:
-        found = json.loads(job.summary.read_text())
+        found = read_json(job.summary)
         lost = found["objects"] - found["measured"]
         notes += [f"{lost} of {found['objects']} objects not measured"] if lost else []
         changed = other_settings(job)
         notes += [f"run with other settings: {', '.join(changed)}"] if changed else []
     elif not failure:
         notes.append("not finished" if job.log.is_file() else "not run")
-    place: dict[str, Any] = json.loads(job.record.read_text()) if job.record.is_file() else {}
+    place: dict[str, Any] = read_json(job.record) if job.record.is_file() else {}
     used = _settings(job.trained / ".hydra" / "config.yaml")
     return Line(
         row.label,
@@ -193,7 +186,8 @@ def _iterations(job: Job) -> int | None:
     path = job.trained / "checkpoints" / "last.ckpt"
     if not path.is_file():
         return None
-    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    with reading(path, "a checkpoint"):
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
 
 
 def _settings(path: pathlib.Path) -> dict[str, Any]:

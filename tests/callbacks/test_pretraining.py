@@ -57,3 +57,10 @@ def test_other_settings_or_starts_are_other_files(hypernetwork: Hypernetwork, tm
     torch.nn.init.zeros_(hypernetwork.branches[0][0].weight)
     paths.add(SpherePretraining(cache=str(tmp_path))._path(hypernetwork))
     assert len(paths) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_cache(hypernetwork: Hypernetwork) -> None:
+    start = {k: v.clone() for k, v in hypernetwork.state_dict().items()}
+    with pytest.warns(UserWarning, match="Could not write to the cache /proc/cache: .*SDFSRN_CACHE"):
+        SpherePretraining(iterations=20, num_points=256, cache="/proc/cache")._start(hypernetwork)
+    assert any(not torch.equal(start[k], v) for k, v in hypernetwork.state_dict().items())

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sdfsrn.data import images
 from sdfsrn.data.images import DEEP, describe_skipped, is_picture, open_image, read_alpha, read_color
+from sdfsrn.runtime.files import reason
 
 SHOWN = 2000  # pixels of the longer side, at most, that the page shows
 THUMBNAIL = 160
@@ -70,8 +71,8 @@ def open_photo(root: pathlib.Path, name: str) -> Photo:
             width, height = image.size
             if image.getexif().get(ORIENTATION) in TURNED:
                 width, height = height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {error}.")
+    except Exception as error:  # whatever a decoder makes of broken bytes
+        return Photo(name, (1, 1), (1, 1), f"Could not read a picture from {name}: {reason(error)}.")
     return Photo(name, (width, height), shown_size(width, height))
 
 

@@ -23,7 +23,7 @@ from sdfsrn.annotating.drafts import Draft, from_json
 from sdfsrn.annotating.folder import DRAFTS, MASKS, Photo, is_inside
 from sdfsrn.annotating.silhouettes import Layers
 from sdfsrn.data.images import open_image
-from sdfsrn.runtime.files import cache_key, write_atomically
+from sdfsrn.runtime.files import cache_key, reason, write_atomically
 
 ADDRESS = "address.json"
 NOTE = "annotation"  # key of the PNG note that names the layers of a mask
@@ -47,7 +47,7 @@ class Storage:
         try:
             known = json.loads((self.root / DRAFTS / ADDRESS).read_text(encoding="utf-8"))
             return (int(known["port"]), str(known["token"])) if known["names"] == cache_key(names) else (0, None)
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # a broken file is as good as none
             return 0, None
 
     def keep_address(self, names: list[str], port: int, token: str) -> None:
@@ -76,8 +76,8 @@ class Storage:
             return from_json(path.read_text(encoding="utf-8"), photo.size)
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
-            raise ValueError(f"Could not use {path}: {error}. Move it away to begin the picture again.") from error
+        except Exception as error:
+            raise ValueError(f"Could not use {path}: {reason(error)}. Move it away to begin the picture again.") from error
 
     def save(self, photo: Photo, draft: Draft) -> None:
         """Write a draft, and then delete the layers that no step of it names."""
@@ -121,7 +121,7 @@ class Storage:
         try:
             with Image.open(self.root / path) as image:
                 return str(image.info.get(NOTE, ""))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except Exception:  # whatever a decoder makes of broken bytes
             return ""
 
     def new_mask_path(self, photo: Photo, photos: set[str]) -> str:

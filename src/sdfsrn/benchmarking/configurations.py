@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from sdfsrn.cli.arguments import literal_paths
 from sdfsrn.cli.building import build_model
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.data.source import Source, evenly_spaced
@@ -68,7 +69,7 @@ def given_overrides() -> list[str]:
 
 def _compose(name: str, further: Sequence[str]) -> DictConfig:
     try:
-        config = hydra.compose(HydraConfig.get().job.config_name, combined(given_overrides(), further))
+        config = hydra.compose(HydraConfig.get().job.config_name, combined(given_overrides(), literal_paths(further)))
     except (HydraException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"Expected overrides that compose in against.{name}, got {', '.join(further)}: {reason}") from error

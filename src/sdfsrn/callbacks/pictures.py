@@ -5,16 +5,18 @@ from __future__ import annotations
 import pathlib
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from sdfsrn.data.source import short_name
 from sdfsrn.evaluation.previews import HEADINGS, preview
 from sdfsrn.loggers.media import log_media
+from sdfsrn.loggers.tolerant import forgiven
 from sdfsrn.meshes.figures import gallery
 from sdfsrn.meshes.io import write_mesh
 from sdfsrn.system import ShapeModel
 
 
-class LogPictures(pl.Callback):
+class LogPictures(Checkpoint):  # which Lightning runs after others: the last checkpoint is written before media go out
     """Log the first objects at every validation: input, rendered RGB, mask, depth, normals, meshes and their measures.
 
     Args:
@@ -43,4 +45,5 @@ class LogPictures(pl.Callback):
         if len(previews[0].mesh.faces):
             write_mesh(previews[0].mesh, path.with_suffix(".glb"))
         for logger in trainer.loggers:
-            log_media(logger, previews, picture, trainer.global_step)
+            with forgiven(logger):
+                log_media(logger, previews, picture, trainer.global_step)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from sdfsrn.functional.losses import sphere_loss
 from sdfsrn.models import Hypernetwork
-from sdfsrn.runtime.files import cache_key, write_atomically
+from sdfsrn.runtime.files import cache_key, check_cache, write_atomically
 from sdfsrn.runtime.progress import track
 from sdfsrn.system import SDFSRN
 
@@ -78,6 +78,8 @@ class SpherePretraining(pl.Callback):
                 return
             except Exception as error:  # a damaged file is replaced
                 rank_zero_info(f"Sphere pretraining: {path} is unusable ({error!r}) and is replaced.")
+        if path is not None:
+            path = self._checked(path)
         loss = self.fit(hypernetwork)
         rank_zero_info(
             f"Sphere pretraining: root mean square error {loss.sqrt():.4f} after {self.settings.iterations} iterations."
@@ -85,7 +87,20 @@ class SpherePretraining(pl.Callback):
         if path is not None:
             stream = io.BytesIO()
             torch.save(hypernetwork.state_dict(), stream)
-            write_atomically(path, stream.getvalue())
+            try:
+                write_atomically(path, stream.getvalue())
+            except OSError as error:
+                rank_zero_warn(f"{error} The training goes on, and the next one pretrains again.")
+
+    @staticmethod
+    def _checked(path: pathlib.Path) -> pathlib.Path | None:
+        """The path, None if its folder cannot be written; pretraining is worth more than its place in a cache."""
+        try:
+            check_cache(path.parent)
+        except OSError as error:
+            rank_zero_warn(f"{error} The training goes on, and the next one pretrains again.")
+            return None
+        return path
 
     def fit(self, hypernetwork: Hypernetwork) -> Tensor:
         """Pretrain in place with a random generator of its own, and return the last loss."""

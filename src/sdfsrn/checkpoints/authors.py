@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import re
@@ -14,6 +13,8 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from sdfsrn.models import FieldConfig
+from sdfsrn.runtime.files import reason
+from sdfsrn.runtime.texts import read_json
 from sdfsrn.system import SDFSRN
 
 _DEFAULTS = {  # the released ShapeNet configuration, for settings that have no weights
@@ -43,8 +44,9 @@ def load_authors_checkpoint(path: str | pathlib.Path, settings: Mapping[str, Any
         config = _model_config(weights, _read_settings(settings))
         model = instantiate(config, _convert_="all")
         model.load_state_dict(_rename(weights, model.hypernetwork.field), strict=True)
-    except (KeyError, IndexError, RuntimeError) as error:
-        raise ValueError(f"Expected a checkpoint of the released SDF-SRN code in {path}: {error}") from error
+    except Exception as error:  # of weights or settings of other shapes and types
+        told = f" with the settings {settings}" if isinstance(settings, str | pathlib.Path) else ""
+        raise ValueError(f"Expected a checkpoint of the released SDF-SRN code in {path}{told}: {reason(error)}.") from error
     model.config = {"model": config}
     model.pretrained = True
     return model.eval()
@@ -84,17 +86,17 @@ def _read_weights(path: pathlib.Path) -> dict[str, Tensor]:
         return {name.removeprefix("module."): value for name, value in graph.items()}
     except Exception as error:
         raise ValueError(
-            f"Expected a checkpoint of the released code with weights under `graph` in {path}: {error!r}"
+            f"Expected a checkpoint of the released code with weights under `graph` in {path}: {reason(error)}."
         ) from error
 
 
 def _read_settings(settings: Mapping[str, Any] | str | pathlib.Path | None) -> Mapping[str, Any]:
-    if isinstance(settings, str | pathlib.Path):
-        try:
-            return json.loads(pathlib.Path(settings).read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"Expected the authors' settings as JSON in {settings}: {error}") from error
-    return settings or {}
+    if not isinstance(settings, str | pathlib.Path):
+        return settings or {}
+    found = read_json(pathlib.Path(settings), "the authors' settings")
+    if not isinstance(found, dict):
+        raise ValueError(f"Expected the authors' settings as a JSON object in {settings}, got another value.")
+    return found
 
 
 def _encoder_depth(weights: Mapping[str, Tensor]) -> int:

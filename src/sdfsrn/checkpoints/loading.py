@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from sdfsrn import pretrained
 from sdfsrn.checkpoints.files import check_trusted
 from sdfsrn.checkpoints.legacy import modernize
 from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.files import reading, reason
 from sdfsrn.system import ShapeModel
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,13 @@ def load(path: str | pathlib.Path | None = None, trusted: Sequence[str] = (), mo
         check_trusted(config.get(part), path, ("sdfsrn", *trusted, *_trusted_by_environment()))
     if model is None:
         node = config.get("model")
-        model = instantiate(without_downloads(node)) if isinstance(node, dict) else None
+        with reading(path, "a model"):
+            model = instantiate(without_downloads(node)) if isinstance(node, dict) else None
         if not isinstance(model, ShapeModel):
             raise ValueError(f"Expected the configuration of a model in {path}, which has none: give a model to load it into.")
     load_weights(model, checkpoint, path)
-    adopt(model, config)
+    with reading(path, "a model"):
+        adopt(model, config)
     return model.eval()
 
 
@@ -89,9 +91,9 @@ def load_weights(model: ShapeModel, checkpoint: dict[str, Any], path: str | path
         raise ValueError(f"Expected the weights of {type(model).__name__}, got those of {kind} in {path}: choose that model.")
     try:
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise ValueError(f"The weights in {path} are of another architecture than this model: {reason}") from error
+    except Exception as error:
+        first = (str(error).splitlines()[1:] or [reason(error)])[0].strip()
+        raise ValueError(f"The weights in {path} are of another architecture than this model: {first}") from error
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
@@ -102,11 +104,8 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
     """
     if not pathlib.Path(path).is_file():
         raise ValueError(f"Expected a checkpoint at {path}, which does not exist.")
-    try:
+    with reading(path, "a checkpoint"):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]  # an empty file's error says nothing
-        raise ValueError(f"Could not read a checkpoint from {path}: {reason}") from error
     known = isinstance(checkpoint, dict) and "state_dict" in checkpoint and isinstance(checkpoint.get("config"), dict)
     if not known:
         hint = (
@@ -115,4 +114,5 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
             else ""
         )
         raise ValueError(f"Expected a checkpoint written by sdfsrn.train in {path}.{hint}")
-    return {**checkpoint, "config": modernize(checkpoint["config"])}
+    with reading(path, "a configuration"):
+        return {**checkpoint, "config": modernize(checkpoint["config"])}

@@ -11,6 +11,7 @@ from typing import Any
 from sdfsrn.checkpoints.loading import read_checkpoint
 from sdfsrn.runtime.configs import flatten
 from sdfsrn.runtime.files import remove_partial, write_atomically
+from sdfsrn.runtime.texts import read_json
 
 # What may differ between the parts of a run: where it runs and what it reports, not what it learns.
 RUNTIME_KEYS = (
@@ -60,7 +61,7 @@ def result(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | 
     path = folder / "result.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text())
+    found = read_json(path)
     return found if all(found.get(key) == value for key, value in _asked(config).items()) else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import secrets
 import subprocess
 import time
 from typing import Any, NamedTuple, cast
@@ -18,10 +19,14 @@ from sdfsrn.callbacks import LastCheckpoint, ProgressBar
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
+from sdfsrn.cli.arguments import literal_paths
 from sdfsrn.data import ViewsDataModule
+from sdfsrn.loggers.tolerant import forgive
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
+
+DATA_PATHS = ("root", "cache", "memmap_dir", "hull_folder", "intersect_with")  # arguments of data that are files or folders
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +51,10 @@ def build(experiment: str, *overrides: str, config_dir: str | pathlib.Path | Non
         ValueError: settings that don't go together.
         hydra.errors.HydraException: no such experiment, group or key.
     """
-    output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    output = f"paths.output=outputs/python/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}"
     own = [] if config_dir is None else [f"hydra.searchpath=[file://{pathlib.Path(config_dir).resolve()}]"]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose("train", [*own, f"experiment={experiment}", output, *overrides])
+        config = hydra.compose("train", [*own, f"experiment={experiment}", output, *literal_paths(overrides)])
     seed_everything(config.seed)
     return Experiment(build_model(config), instantiate(config.data), build_trainer(config))
 
@@ -78,7 +83,8 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         )
     loggers: list[Logger] = [instantiate(node) for node in config.logger.values() if node is not None]
     for logger in loggers:
-        logger.log_hyperparams(plain(config) | _git_state())
+        logger.log_hyperparams(plain(config) | _git_state())  # which may fail: nothing is lost yet
+        forgive(logger)
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # `LastCheckpoint` saves, then requeues
@@ -86,8 +92,19 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration in dictionaries and lists."""
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    """The resolved configuration in dictionaries and lists, its data's paths absolute: a checkpoint is used anywhere."""
+    resolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {key: _absolute(value) if key == "data" else value for key, value in resolved.items()}
+
+
+def _absolute(node: Any) -> Any:
+    """A node of data with the paths under DATA_PATHS absolute."""
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: str(pathlib.Path(value).absolute()) if key in DATA_PATHS and isinstance(value, str) else _absolute(value)
+        for key, value in node.items()
+    }
 
 
 def _git_state() -> dict[str, Any]:

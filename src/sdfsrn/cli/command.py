@@ -8,7 +8,6 @@ import logging
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
@@ -17,13 +16,13 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.tree import Tree
 
+from sdfsrn.cli.arguments import changes_of, literal_paths
 from sdfsrn.cli.messages import tidy_messages
 from sdfsrn.runtime.configs import config_folder
 from sdfsrn.runtime.signals import exit_on_signal
@@ -33,8 +32,10 @@ USERS_ERRORS = (ValueError, RuntimeError, FloatingPointError, InstantiationExcep
 log = logging.getLogger(__name__)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+def command(config_name: str, changes: str | None = None) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a main function that Hydra runs with `configs/<config_name>.yaml`; a user's error ends it with one line.
+
+    Paths are taken literally, see `literal_paths`; keys of the group `changes` as in `changes_of`.
 
     HYDRA_FULL_ERROR=1 shows the traceback. In a sweep any failure of a job is one line on the screen and a traceback in the
     job's log; the other jobs run, and the sweep's exit status is 1.
@@ -56,23 +57,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 raise SystemExit(f"error: {message}") from error
 
-        return _accepting_any_help(
+        run = _accepting_any_help(
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)
         )
 
+        @functools.wraps(function)
+        def main() -> Any:
+            arguments = literal_paths(sys.argv[1:])
+            sys.argv[1:] = arguments if changes is None else changes_of(changes, arguments)
+            return run()
+
+        return main
+
     return decorate
-
-
-class OutputFolder(Callback):
-    """Ends the program with one line, before anything is computed, if its folder cannot be written; see `configs/paths`."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the folder of a run."""
-        _check_writable(config.hydra.run.dir, "hydra.run.dir")
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the folder of a sweep."""
-        _check_writable(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
 def _accept(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
@@ -141,15 +138,6 @@ def show_config(config: DictConfig) -> None:
         else:
             tree.add(f"{name}: {text}")
     Console(markup=False).print(tree)
-
-
-def _check_writable(folder: str, key: str) -> None:
-    try:
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))
-    except OSError as error:
-        raise SystemExit(f"error: Could not write to the folder {key}={folder}: {error.strerror}.") from error
 
 
 def _check_launcher() -> None:

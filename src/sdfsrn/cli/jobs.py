@@ -22,6 +22,7 @@ from rich.console import Console
 
 from sdfsrn.cli.loading import pick_device
 from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.texts import read_json
 
 RESULT = "test/summary.json"  # the last file that a row writes
 SHOWN_LINES = 5  # of a failed row's log
@@ -149,7 +150,7 @@ def _gpu(kind: str) -> str:
 
 def _note(job: Job, seconds: float) -> None:
     """Add a call to a job's record."""
-    before: dict[str, Any] = json.loads(job.record.read_text()) if job.record.is_file() else {}
+    before: dict[str, Any] = read_json(job.record) if job.record.is_file() else {}
     here = hardware(job.config.trainer.accelerator if job.trains else job.config.accelerator)
     record = {
         "command": ["python", "-m", f"sdfsrn.{job.module}", *job.overrides],

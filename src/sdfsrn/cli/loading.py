@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn import pretrained
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
@@ -18,6 +17,7 @@ from sdfsrn.checkpoints.files import find_checkpoint
 from sdfsrn.checkpoints.loading import load
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.texts import read_json
 from sdfsrn.system import ShapeModel
 
 
@@ -46,6 +46,17 @@ def is_pretrained(config: DictConfig) -> bool:
     return config.ckpt_path == pretrained.NAME and config.authors_checkpoint is None
 
 
+def data_node(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig | None:
+    """The data set that the command chooses, else that of the training with the command's changes; None if nothing says one.
+
+    `trained` is the configuration in a checkpoint; the changes are what `data` holds without choosing a data set.
+    """
+    given = OmegaConf.create(config.get("data") or {})
+    if "_target_" in given or "data" not in trained:
+        return given if "_target_" in given else None
+    return cast(DictConfig, OmegaConf.merge(trained["data"], given))
+
+
 def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> EvaluationProtocol:
     """The protocol that a config node describes; one without `_target_` changes single settings of the model's own.
 
@@ -62,8 +73,8 @@ def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> 
 
 def _read_rotation(path: pathlib.Path) -> list[float]:
     try:
-        return [float(value) for value in np.reshape(json.loads(path.read_bytes())["world_rotation"], 9)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return [float(value) for value in np.reshape(read_json(path)["world_rotation"], 9)]
+    except Exception as error:
         raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation at protocol.rotation={path}.") from error
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from sdfsrn import pretrained
 from sdfsrn.cli.command import check_choices
 from sdfsrn.cli.loading import is_pretrained, load_model, load_protocol
-from sdfsrn.cli.pictures import find_pictures, pair_masks, write_turntable
+from sdfsrn.cli.pictures import find_pictures, output_names, pair_masks, write_turntable
 from sdfsrn.functional.isosurface import Grid
 from sdfsrn.inference import reconstruct
 from sdfsrn.meshes.figures import to_picture
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 
 
 def reconstruct_pictures(config: DictConfig) -> list[pathlib.Path]:
-    """Reconstruct every picture that `image` names; the folders and files written.
+    """Reconstruct every picture that `image` names; the files written, at the pictures' paths below their common folder.
 
     One unreadable picture among several is reported and the rest are done; then the exit status tells.
 
     Raises:
-        ValueError: a format that cannot be written, no picture found, masks that don't pair up, or pictures that could not
-            be reconstructed.
+        ValueError: a format that cannot be written, no picture found, pictures that differ in the suffix alone, masks that
+            don't pair up, or pictures that could not be reconstructed.
     """
     check_choices("mesh_formats", config.mesh_formats, [suffix[1:] for suffix in SUFFIXES])
     check_choices("turntable", config.turntable, ["png", "webp", "gif"])
     pictures = _pictures(config)
+    names = output_names([image for image, _ in pictures])
     model = load_model(config)
     grid, output = load_protocol(config.protocol, model).grid, pathlib.Path(config.paths.output)
     changes = {name: config[name] for name in ("image_size", "crop") if config[name] != "trained"}
     model.preprocessing = dataclasses.replace(model.preprocessing, **changes)
-    output.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
-    for image, mask in track(pictures, "Reconstructing", len(pictures), "pictures"):
+    for (image, mask), name in track(zip(pictures, names, strict=True), "Reconstructing", len(names), "pictures"):
         try:
-            written += _reconstruct(config, model, grid, image, mask, output)
+            written += _reconstruct(config, model, grid, image, mask, output / name)
         except ValueError as error:
             failed.append(str(error))
     log.info("Wrote %d files to %s", len(written), output)
@@ -63,16 +63,17 @@ def _pictures(config: DictConfig) -> list[tuple[pathlib.Path, pathlib.Path | Non
 
 
 def _reconstruct(
-    config: DictConfig, model: ShapeModel, grid: Grid, image: pathlib.Path, mask: pathlib.Path | None, output: pathlib.Path
+    config: DictConfig, model: ShapeModel, grid: Grid, image: pathlib.Path, mask: pathlib.Path | None, place: pathlib.Path
 ) -> list[pathlib.Path]:
-    """Write the mesh and the turntable of one picture; the files. Raises ValueError if there is no surface or no picture."""
+    """Write the mesh and the turntable of one picture to `place`.<format>; the files. Raises ValueError without a surface."""
     mesh = reconstruct(image, model, mask, grid)
     if len(mesh.faces) == 0:
         raise ValueError(f"No surface was found for {image}.")
     if config.largest_component:
         mesh = largest_component(mesh)
-    written = [output / f"{image.stem}.{suffix}" for suffix in config.mesh_formats]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    written = [place.with_name(f"{place.name}.{suffix}") for suffix in config.mesh_formats]
     for path in written:
         write_mesh(mesh, path)
     seen = to_picture(model.preprocessing(image, mask))
-    return written + write_turntable(mesh, seen, output / f"{image.stem}_turntable", config.turntable)
+    return written + write_turntable(mesh, seen, place.with_name(f"{place.name}_turntable"), config.turntable)

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sdfsrn.data.alpha import drop_faint, touches_border
+from sdfsrn.runtime.files import reason
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".pgm", ".ppm"}
 HEIF_SUFFIXES = {".heic", ".heif"}
@@ -97,9 +98,9 @@ def open_image(image: ImageLike, upright: bool = True) -> Image.Image:
             if upright:
                 ImageOps.exif_transpose(opened, in_place=True)
             return opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = HEIF_REMEDY if path.suffix.lower() in HEIF_SUFFIXES - PICTURE_SUFFIXES else error
-        raise ValueError(f"Could not read a picture from {path}: {reason}.") from error
+    except Exception as error:  # whatever a decoder makes of broken bytes
+        remedy = HEIF_REMEDY if path.suffix.lower() in HEIF_SUFFIXES - PICTURE_SUFFIXES else reason(error)
+        raise ValueError(f"Could not read a picture from {path}: {remedy}.") from error
 
 
 def read_color(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import trimesh
-from PIL import Image
 
+from sdfsrn.data.images import open_image
 from sdfsrn.data.source import short_name
 from sdfsrn.evaluation.html import Metric, ReportObject, write_report
 from sdfsrn.evaluation.previews import HEADINGS
 from sdfsrn.evaluation.summary import Row, file_stem, is_error, read_rows
 from sdfsrn.meshes.io import SUFFIXES, read_mesh
+from sdfsrn.runtime.files import reading
+from sdfsrn.runtime.texts import read_json
 
 FACTS = ("objects", "measured", "failures", "without_truth", "unreadable", "version", "protocol")
 REPORT = "report.html"
@@ -30,9 +31,10 @@ def report_evaluation(folder: pathlib.Path) -> pathlib.Path:
         OSError: pictures of an object are missing.
     """
     rows, summary = _read(folder)
-    known = {**summary["about"], **{key: summary[key] for key in FACTS}}
-    facts = {key.replace("_", " "): value for key, value in known.items()}
-    metrics = _metrics(summary)
+    with reading(folder / "summary.json", "a summary"):
+        known = {**summary["about"], **{key: summary[key] for key in FACTS}}
+        facts = {key.replace("_", " "): value for key, value in known.items()}
+        metrics = _metrics(summary)
     table = [
         {"name": row.name, "status": row.status, **{name: row.values.get(name) for name in metrics}, "faces": row.faces}
         for row in rows
@@ -60,11 +62,8 @@ def _read(folder: pathlib.Path) -> tuple[list[Row], dict[str, Any]]:
     for name in ("metrics.csv", "summary.json"):
         if not (folder / name).is_file():
             raise ValueError(f"Expected the folder of an evaluation, got no {name} in {folder}")
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"Expected JSON, got {error} in {folder / 'summary.json'}") from error
-    if missing := [key for key in ("about", "metrics", *FACTS) if key not in summary]:
+    summary = read_json(folder / "summary.json")
+    if missing := [key for key in ("about", "metrics", *FACTS) if not isinstance(summary, dict) or key not in summary]:
         raise ValueError(f"Expected an evaluation's summary, got none of {missing[0]} in {folder / 'summary.json'}")
     return read_rows(folder / "metrics.csv"), summary
 
@@ -87,11 +86,12 @@ def _metrics(summary: Mapping[str, Any]) -> dict[str, Metric]:
 
 def _object(folder: pathlib.Path, row: Row) -> ReportObject:
     stem = file_stem(row.number, row.name)
-    strip = np.asarray(Image.open(folder / "pictures" / f"{stem}.png").convert("RGB"))
+    strip = np.asarray(open_image(folder / "pictures" / f"{stem}.png").convert("RGB"))
     pictures = dict(zip(HEADINGS, np.split(strip, len(HEADINGS), axis=1), strict=True))
     mesh = _mesh(folder / "meshes" / row.mesh) if row.faces else trimesh.Trimesh()
     cloud = folder / "truth" / f"{stem}.ply"
-    points: Any = trimesh.load(cloud) if cloud.is_file() else None
+    with reading(cloud, "points"):
+        points: Any = trimesh.load(cloud) if cloud.is_file() else None
     return ReportObject(pictures, mesh, None if points is None else np.asarray(points.vertices))
 
 

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from sdfsrn.functional.surface import bootstrap_interval
 from sdfsrn.metrics.protocol import EvaluationProtocol
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.files import reading, write_atomically
 from sdfsrn.runtime.version import VERSION
 
 FIRST, LAST = ("number", "name", "status"), ("vertices", "faces", "mesh")  # columns before and after the metrics
@@ -61,7 +61,8 @@ def read_rows(path: pathlib.Path) -> list[Row]:
         if columns[:3] != FIRST or columns[-3:] != LAST:
             expected = ", ".join([*FIRST, "...", *LAST])
             raise ValueError(f"Expected the columns {expected}, got {', '.join(columns)} in {path}")
-        return [_row(cells, columns[3:-3]) for cells in table]
+        with reading(path, "results"):
+            return [_row(cells, columns[3:-3]) for cells in table]
 
 
 def _row(cells: Mapping[str, str], metrics: Sequence[str]) -> Row:

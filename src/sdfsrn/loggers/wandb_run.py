@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import types
 from collections.abc import Mapping
@@ -11,7 +12,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_ARTIFACT_DIR": "artifacts", "WANDB_CACHE_DIR": "cache"}
 SUMMARY = {"val/chamfer": "min", "val/iou": "max"}  # of a run, in W&B's table of runs; the last value of the others
+
+
+_set: set[str] = set()  # the variables of FOLDERS that were set here
 
 
 def step_key() -> str:
@@ -24,6 +29,8 @@ def step_key() -> str:
 
 class WandbRun(WandbLogger):
     """Lightning's logger with the best values in the run's summary, and checkpoints as artifacts, also offline.
+
+    W&B's own files go to the run's folder, not to the user's home, unless the variables of FOLDERS say otherwise.
 
     In a run that is resumed online, steps that W&B has are not logged again, since they have the same values.
 
@@ -44,6 +51,7 @@ class WandbRun(WandbLogger):
         """The run, started at the first access; outside the main process, one that ignores everything."""
         if self._experiment is not None:
             return self._experiment
+        _keep_files_in(pathlib.Path(self.save_dir or ".").absolute() / "wandb")
         run, key = super().experiment, step_key()
         for name, aggregate in SUMMARY.items():
             run.define_metric(name, step_metric=key, summary=aggregate)
@@ -82,3 +90,24 @@ class WandbRun(WandbLogger):
         """End the run, so that another training in this process gets its own."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=int(failed))
+
+
+def _keep_files_in(folder: pathlib.Path) -> None:
+    """Set W&B's folders, except those that the user has set; that of its settings only where the home cannot be written."""
+    folders = {name: folder / part for name, part in FOLDERS.items()}
+    if not _writable(pathlib.Path("~/.config/wandb")):
+        folders["WANDB_CONFIG_DIR"] = folder / "config"
+    for name, path in folders.items():
+        if name in _set or not os.environ.get(name):
+            path.mkdir(parents=True, exist_ok=True)
+            os.environ[name] = str(path)
+            _set.add(name)
+
+
+def _writable(folder: pathlib.Path) -> bool:
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: no home at all
+        return False

@@ -14,7 +14,7 @@ from trimesh.visual.material import PBRMaterial
 
 from sdfsrn.meshes.materials import materials_of, stack_materials
 from sdfsrn.meshes.obj import Neighbours, plain_obj
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.files import reading, write_atomically
 
 SUFFIXES = (".ply", ".obj", ".glb")
 READABLE = (".obj", ".off", ".ply", ".glb", ".gltf", ".stl")
@@ -55,15 +55,13 @@ def read_mesh(path: Path | str) -> trimesh.Trimesh:
     suffix = path.suffix.lower()
     if suffix not in READABLE:
         raise ValueError(f"Expected a mesh that ends in {', '.join(READABLE)}, got {path}.")
-    try:
+    with reading(path, "a mesh"):
         resolver, content = Neighbours(str(path)), path.read_bytes()
         content, missing = plain_obj(content, resolver) if suffix == ".obj" else (content, [])
         scene: Any = trimesh.load(BytesIO(content), file_type=suffix[1:], resolver=resolver, force="scene", process=False)
         places = [scene.graph[node] for node in scene.graph.nodes_geometry]
         parts = [(scene.geometry[name], transform) for transform, name in places]
         mesh = _joined([_placed(*part, linear=suffix in (".glb", ".gltf")) for part in parts if hasattr(part[0], "faces")])
-    except Exception as error:  # parsers raise errors of any kind on broken content
-        raise ValueError(f"Could not read a mesh from {path}: {type(error).__name__}: {error}.".replace("\n", " ")) from error
     mesh.metadata["missing"] = missing
     if len(mesh.faces) == 0:
         raise ValueError(f"Expected a mesh with faces, got none in {path}.")

@@ -134,7 +134,7 @@ def _picture(material: object) -> np.ndarray | None:
         return None
     try:
         return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # whatever a decoder makes of broken bytes
         return None
 
 

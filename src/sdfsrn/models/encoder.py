@@ -13,6 +13,8 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sdfsrn.runtime.files import reason
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -119,6 +121,5 @@ def load_weights(weights: str, depth: int) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         torchvision.models.get_model(f"resnet{depth}", weights=None).load_state_dict(state)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or repr(error)
-        raise ValueError(f"Expected the state dict of a torchvision ResNet-{depth} in {path}: {reason}") from error
+        raise ValueError(f"Expected the state dict of a torchvision ResNet-{depth} in {path}: {reason(error)}.") from error
     return state

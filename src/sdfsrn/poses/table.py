@@ -21,7 +21,8 @@ from sdfsrn.data.preparing.inspection import contact_sheet
 from sdfsrn.data.source import ImageSample, Source
 from sdfsrn.data.sources.table import ANGLES, read_rows, write_rows
 from sdfsrn.metrics.pose import PoseError
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.files import reading, write_atomically
+from sdfsrn.runtime.texts import read_text, table_rows
 
 CONVENTION = "nmr"  # of the angles in `poses.csv`
 COLUMNS = (
@@ -101,15 +102,14 @@ def read_poses(path: str | pathlib.Path) -> dict[str, Float[np.ndarray, "3 3"]]:
         ValueError: no such file, no such table, or a cell that is no number.
     """
     path = pathlib.Path(path)
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"Could not read refined poses from {path}: {error}.") from error
+    text = read_text(path, "refined poses")
+    with reading(path, "refined poses"):
+        rows = [row for _, row in table_rows(text, ANGLES)]
     if not rows or not {"image", *ANGLES} <= set(rows[0]):
         raise ValueError(f"Expected refined poses with the columns image, {', '.join(ANGLES)} in {path}.")
     try:
         angles = {row["image"]: [float(row[name]) for name in ANGLES] for row in rows}
-    except (TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"Expected numbers for {', '.join(ANGLES)} in every row of {path} ({error}).") from error
     return {
         image: rotation_from_angles(azimuth, elevation, theta, CONVENTION)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import pathlib
-import zipfile
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,22 +17,38 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 
+@contextlib.contextmanager
+def reading(path: str | pathlib.Path, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file from outside is read into a ValueError of one line that names the file.
+
+    Parsers raise nearly any exception on broken content, MemoryError and RecursionError among them.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"Could not read {what} from {path}: {reason(error)}.") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in at most 300 characters of one line; its class if it says nothing."""
+    text = " ".join(str(error).split()).rstrip(".")
+    text = f"{type(error).__name__}: {text}" if isinstance(error, LookupError | RecursionError | MemoryError) else text
+    return (text or type(error).__name__)[:300]
+
+
 def read_npz(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
     """The named arrays of an .npz file; pickled objects are refused.
 
     Raises:
         ValueError: no such file, no such array, or not an .npz file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Could not read {', '.join(names)} from {path} ({error}).") from error
+    with reading(path, ", ".join(names)), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in names}
 
 
 def check_points(points: np.ndarray, path: pathlib.Path, name: str = "points") -> None:
     """Raise ValueError, naming the file, unless `points` are finite numbers of shape (n, 3), n > 0."""
-    numbers = np.issubdtype(points.dtype, np.number)
+    numbers = points.dtype.kind in "iuf"
     if not numbers or points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
         raise ValueError(f"Expected finite {name} of shape (n, 3), n > 0, got shape {points.shape} in {path}.")
 
@@ -64,6 +80,19 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise OSError(f"Could not write {path}: {error.strerror or error}.") from error
+
+
+def check_cache(folder: pathlib.Path) -> None:
+    """Raise OSError unless a cache's folder, which is made, can be written: before the work whose result it is to keep."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"Could not write to the cache {folder}: {error.strerror}. Set the variable SDFSRN_CACHE, or paths.cache=, to a "
+            "folder that can be written."
+        ) from error
 
 
 def remove_partial(folder: pathlib.Path) -> None:

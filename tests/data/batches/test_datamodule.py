@@ -176,3 +176,12 @@ def test_two_processes_render_a_split_once(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "rendered").read_text() == "train by 0, val by 0, "
     trained = [(tmp_path / f"trained-{rank}").read_text().split() for rank in range(2)]
     assert sorted(trained[0] + trained[1]) == [str(i) for i in range(8)]
+
+
+def test_a_batch_larger_than_the_data_is_told_when_the_data_is_opened() -> None:
+    """Which is before pretraining; with several processes by the trainer's `setup`, which knows them."""
+    data = SourceDataModule(Discs(3), Discs(1), batch_size=4, num_rays=20)
+    for early in (data.prepare_data, lambda: data.setup("fit")):
+        with pytest.raises(ValueError, match=r"Expected at least data.batch_size x processes = 4 pictures, got 3\."):
+            early()
+    data.setup("validate")

@@ -115,3 +115,9 @@ def test_bad_arguments_say_what_was_expected(tmp_path, settings, expected):
     with pytest.raises(ValueError, match=expected) as error:
         small(tmp_path, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_anything_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SyntheticSource, "_generate", None)
+    with pytest.raises(OSError, match=r"Could not write to the cache /proc/cache: .* SDFSRN_CACHE, or paths\.cache="):
+        small("/proc/cache", split="val")

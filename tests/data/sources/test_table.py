@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sdfsrn.data.sources.folder import FolderSource
+from sdfsrn.data.sources.table import read_rows, read_table, write_rows
 
 HEAD = "image,mask,split,shape,azimuth,elevation,theta,scale,x,y,world_to_camera,intrinsics,projection,convention"
 POSE = "1 0 0 0 0 1 0 0 0 0 1 3"
@@ -268,3 +269,19 @@ def test_a_table_without_splits_is_divided(folder: pathlib.Path) -> None:
     assert len(use(folder, row(), row(image="1.png", split="val")).records) == 1
     with pytest.raises(ValueError, match="only train: name it in a column split"):
         use(folder, row(), split="val")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_a_table_of_german_excel_is_that_of_points_and_commas(encoding: str, tmp_path: pathlib.Path) -> None:
+    """Also after one of our commands has written it again."""
+    english = 'image,azimuth,elevation,theta,scale,x,y,convention\n"Stühle, 1.png",12.5,-3.25,0,0.7,1.5,2,nmr\n'
+    german = "image;azimuth;elevation;theta;scale;x;y;convention\r\nStühle, 1.png;12,5;-3,25;0;0,7;1,5;2;nmr\r\n"
+    tables = {}
+    for name, content in {"english": english.encode(), "german": german.encode(encoding)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cameras.csv").write_bytes(content)
+        tables[name] = read_table(tmp_path / name, None)
+    assert tables["german"] == tables["english"]
+    path, rows = read_rows(tmp_path / "german")
+    write_rows(path, rows)
+    assert read_table(tmp_path / "german", None) == tables["english"]

@@ -152,13 +152,13 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         """Open the splits of a stage."""
         for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.dataset(split)
+        if stage == "fit":
+            self._batch_of_all_processes()
 
     def train_dataloader(self) -> DataLoader[RawBatch]:
         """Shuffled training batches, from the trainer's step on."""
         dataset, trainer = self.dataset("train"), self.trainer
-        together = self.batch_size * (trainer.world_size if trainer else 1)
-        if len(dataset) < together:
-            raise ValueError(f"Expected at least data.batch_size x processes = {together} pictures, got {len(dataset)}.")
+        together = self._batch_of_all_processes()
         position, steps = None, None
         if trainer:
             position = functools.partial(_position, trainer)
@@ -193,6 +193,13 @@ class ViewsDataModule(pl.LightningDataModule, abc.ABC):
         """The test split, one by one; this process's share of it."""
         dataset = self.dataset("test")
         return self._share(dataset, len(dataset))
+
+    def _batch_of_all_processes(self) -> int:
+        """Pictures in a training batch of all processes. Raises ValueError if there are fewer in the split."""
+        together, count = self.batch_size * (self.trainer.world_size if self.trainer else 1), len(self.dataset("train"))
+        if count < together:
+            raise ValueError(f"Expected at least data.batch_size x processes = {together} pictures, got {count}.")
+        return together
 
     def _share(self, dataset: PictureDataset, count: int) -> DataLoader[RawBatch]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -20,7 +20,7 @@ from jaxtyping import Float16
 
 from sdfsrn.data.source import ObjectViews, Source
 from sdfsrn.functional.hull import hull_depth
-from sdfsrn.runtime.files import replacing
+from sdfsrn.runtime.files import check_cache, replacing
 from sdfsrn.runtime.progress import track
 
 VERSION = 1  # raise it when the same silhouettes have other depths
@@ -67,6 +67,7 @@ def load_hull_depth(source: Source, objects: Sequence[Hashable], description: st
     depth = _open(path, len(source))
     if depth is not None:
         return HullDepth(depth, path, 0.0)
+    check_cache(folder)
     start = time.perf_counter()
     _write(path, source, list(views.values()), description)
     seconds = time.perf_counter() - start
@@ -80,7 +81,7 @@ def _open(path: pathlib.Path, count: int) -> np.ndarray | None:
         return None
     try:
         depth = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # of a damaged file
         log.warning("%s cannot be read (%s); it is made again.", path, error)
         return None
     if depth.dtype != np.float16 or depth.ndim != 3 or len(depth) != count:

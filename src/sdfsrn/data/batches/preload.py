@@ -132,7 +132,7 @@ def _open(path: pathlib.Path, count: int, layout: np.dtype) -> np.ndarray | None
         return None
     try:
         records = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # of a damaged file
         log.warning("%s cannot be read (%s); it is written again.", path, error)
         return None
     if records.shape != (count,) or records.dtype != layout:

@@ -23,6 +23,7 @@ from sdfsrn.meshes.rendering import render_mesh
 from sdfsrn.meshes.scanning import outer_surface
 from sdfsrn.runtime.files import npz_bytes, png_bytes, write_atomically
 from sdfsrn.runtime.parallel import run_jobs
+from sdfsrn.runtime.texts import read_json, read_text
 
 SHAPENET = "models/model_normalized.obj"  # of a model's folder
 SETTINGS = "render.json"
@@ -186,7 +187,7 @@ def _read_lists(folder: pathlib.Path, synset: str) -> dict[str, list[str]]:
     for path in paths.values():
         if not path.is_file():
             raise ValueError(f"Expected the list of models {path}, which does not exist.")
-    splits = {split: path.read_text().split() for split, path in paths.items()}
+    splits = {split: read_text(path).split() for split, path in paths.items()}
     names = [name for split in splits.values() for name in split]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -198,10 +199,7 @@ def _prepare(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     """Remove what a killed run left, and see that the pictures in the folder are of these settings."""
     path = folder / SETTINGS
     if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"Could not read settings from {path} ({error}): delete {folder} to render again.") from error
+        before = read_json(path, "settings")
         if before != settings:
             raise ValueError(
                 f"Expected the settings of the pictures in {folder}, {before}, got {settings}: "

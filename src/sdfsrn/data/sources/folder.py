@@ -20,7 +20,7 @@ from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
 from sdfsrn.data.sources.table import FolderRecord, collect, read_table
 from sdfsrn.meshes.geometry import contains, sample_surface
 from sdfsrn.meshes.io import read_mesh
-from sdfsrn.runtime.files import check_points, read_npz
+from sdfsrn.runtime.files import check_points, read_npz, reading
 
 
 class FolderSource(GroundTruth):
@@ -137,7 +137,8 @@ class FolderSource(GroundTruth):
             if pathlib.PurePath(path).is_absolute() or not place.resolve().is_relative_to(self.root.resolve()):
                 raise ValueError(f"{record.where}: expected the {name} below the folder, got {path}")
             if path and not place.is_file():
-                raise ValueError(f"{record.where}: expected the {name} {place}, which does not exist")
+                hint = "" if path.isascii() else " (names beside ASCII are safest in a table in UTF-8)"
+                raise ValueError(f"{record.where}: expected the {name} {place}, which does not exist{hint}")
 
 
 def _surface_points(path: pathlib.Path, count: int, seed: int) -> Float[np.ndarray, "n 3"]:
@@ -159,10 +160,8 @@ def _is_mesh(path: pathlib.Path) -> bool:
 
 
 def _read_array(path: pathlib.Path) -> np.ndarray:
-    try:
+    with reading(path, "points"):
         return np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"Could not read points from {path} ({error}).") from error
 
 
 def _has_faces(path: pathlib.Path) -> bool:
@@ -171,11 +170,9 @@ def _has_faces(path: pathlib.Path) -> bool:
 
 
 def _read_cloud(path: pathlib.Path) -> np.ndarray:
-    try:
+    with reading(path, "points"):
         cloud: Any = trimesh.load(path, file_type="ply")
         return np.asarray(cloud.vertices)
-    except Exception as error:  # trimesh's readers raise whatever broken bytes make of them
-        raise ValueError(f"Could not read points from {path} ({type(error).__name__}: {error}).") from error
 
 
 class FolderDataModule(ViewsDataModule):

@@ -21,8 +21,9 @@ from sdfsrn.meshes.geometry import sample_surface
 from sdfsrn.meshes.io import read_mesh
 from sdfsrn.meshes.rendering import render_mask
 from sdfsrn.meshes.scanning import outer_surface
-from sdfsrn.runtime.files import npz_bytes, png_bytes, read_npz, remove_partial, write_atomically
+from sdfsrn.runtime.files import npz_bytes, png_bytes, read_npz, reading, remove_partial, write_atomically
 from sdfsrn.runtime.parallel import run_jobs
+from sdfsrn.runtime.texts import read_json, read_text
 
 CLASSES = {"airplane": "aeroplane", "car": "car", "chair": "chair"}  # the paper's names, the release's
 LISTS = {"train": "train", "val": "val", "test": "val"}  # the release has two; the paper evaluates on the second
@@ -115,7 +116,7 @@ class Pascal3DRelease:
     def failures(self) -> dict[str, str]:
         """Why things could not be made, by name of record or `CAD <number>`."""
         path = self._failures
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def records(self, split: str) -> tuple[list[PascalRecord], collections.Counter[str]]:
         """The usable objects of a split, in the order of the release's list, and counts of all there are.
@@ -130,7 +131,7 @@ class Pascal3DRelease:
         if not path.is_file():
             raise ValueError(f"Expected the list of images {path}, which does not exist: data.root must be the whole release.")
         counts, records, failures = collections.Counter[str](), [], self.failures()
-        for name in path.read_text().split():
+        for name in read_text(path).split():
             counts["images"] += 1
             mine = 0
             for record, problem in self._read(name):
@@ -199,7 +200,7 @@ class Pascal3DRelease:
 
     def _list(self, split: str) -> list[str]:
         path = self.root / "Image_sets" / f"{self.kind}_imagenet_{split}.txt"
-        return path.read_text().split() if path.is_file() else []
+        return read_text(path).split() if path.is_file() else []
 
     def _read(self, name: str) -> list[tuple[PascalRecord | None, str]]:
         """Every object of an image, with the reason why it cannot be used, if there is one."""
@@ -216,7 +217,7 @@ class Pascal3DRelease:
             return [(None, "images without a readable annotation")]
         examined: list[tuple[PascalRecord | None, str]] = []
         for number, item in enumerate(objects):
-            if getattr(item, "class", None) != self.kind:
+            if str(getattr(item, "class", None)) != self.kind:
                 examined.append((None, "objects of other categories"))
             elif (record := _record(name, number, item)) is None:
                 examined.append((None, "objects without a fine viewpoint"))
@@ -246,11 +247,9 @@ def describe(counts: collections.Counter[str]) -> str:
 
 def _read_annotation(path: pathlib.Path) -> np.ndarray:
     """The objects of an annotation."""
-    try:
+    with reading(path, "an annotation"):
         record = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["record"]
         return np.atleast_1d(record.objects)
-    except Exception as error:  # a damaged file makes scipy raise nearly anything
-        raise ValueError(f"Could not read an annotation from {path} ({error}).") from error
 
 
 def _record(image: str, number: int, item: Any) -> PascalRecord | None:
@@ -260,7 +259,7 @@ def _record(image: str, number: int, item: Any) -> PascalRecord | None:
         left, top, right, bottom = (float(value) for value in item.bbox)
         cad_index = int(item.cad_index)
         flags = [bool(np.any(getattr(item, field, 0))) for field in ("truncated", "occluded")]
-    except (AttributeError, TypeError, ValueError):  # the release leaves fields out or empty
+    except (AttributeError, TypeError, ValueError, OverflowError):  # the release leaves fields out or empty
         return None
     viewpoint = Viewpoint(*values)
     if not np.isfinite([*values, left, top, right, bottom]).all() or min(viewpoint.distance, right - left, bottom - top) <= 0:
@@ -269,7 +268,7 @@ def _record(image: str, number: int, item: Any) -> PascalRecord | None:
 
 
 def _make_mask(image: pathlib.Path, model: pathlib.Path, viewpoint: Viewpoint, path: pathlib.Path, note: str) -> None:
-    with Image.open(image) as opened:
+    with reading(image, "a picture"), Image.open(image) as opened:
         width, height = opened.size
     mesh, points = _mesh(model)
     camera = projection(viewpoint, height, width)
@@ -313,5 +312,5 @@ def _note(path: pathlib.Path) -> str | None:
     try:
         with Image.open(path) as image:
             return str(image.info.get(NOTE))
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # it is drawn again
         return None

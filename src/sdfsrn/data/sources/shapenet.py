@@ -15,7 +15,8 @@ from sdfsrn.data.batches.datamodule import Loading, ViewsDataModule
 from sdfsrn.data.images import open_image, read_mask
 from sdfsrn.data.source import GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import PerspectiveCamera
-from sdfsrn.runtime.files import check_points, read_npz
+from sdfsrn.runtime.files import check_points, read_npz, reading
+from sdfsrn.runtime.texts import read_text
 
 SYNSETS = {"airplane": "02691156", "car": "02958343", "chair": "03001627"}
 
@@ -111,7 +112,7 @@ class ShapeNetSource(GroundTruth):
         if self.split == "train":
             return np.zeros((0, 3), np.float32)
         path = self.folder / self.records[index][0] / "pointcloud.npz"
-        with np.load(path, allow_pickle=False) as file:
+        with reading(path, "points"), np.load(path, allow_pickle=False) as file:
             if "normals" not in file.files:
                 return np.zeros((0, 3), np.float32)
         points, normals = read_npz(path, ["points", "normals"]).values()
@@ -166,7 +167,7 @@ def _read_list(folder: pathlib.Path, split: str) -> list[str]:
     path = folder / f"softras_{split}.lst"
     if not path.is_file():
         raise ValueError(f"Expected the list of models {path}, which does not exist: data.root must follow the NMR layout.")
-    models = path.read_text().split()
+    models = read_text(path).split()
     if not models:
         raise ValueError(f"Expected at least one model in {path}, got an empty list.")
     escaping = [model for model in models if pathlib.PurePath(model).name != model or model in (".", "..")]

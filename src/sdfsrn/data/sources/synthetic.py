@@ -18,7 +18,7 @@ from sdfsrn.data.shapes import ProceduralShape, airplane, car, chair
 from sdfsrn.data.shapes.tracing import render, surface_points
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample, other_sides
 from sdfsrn.functional.camera import Camera, OrthographicCamera, PerspectiveCamera, look_at_origin
-from sdfsrn.runtime.files import cache_folder, cache_key, npz_bytes, read_npz, write_atomically
+from sdfsrn.runtime.files import cache_folder, cache_key, check_cache, npz_bytes, read_npz, write_atomically
 from sdfsrn.runtime.progress import track
 
 CATEGORIES = {"airplane": airplane, "car": car, "chair": chair}
@@ -175,6 +175,7 @@ class SyntheticSource(GroundTruth):
                 return _read(path, len(self.records), len(self.views))
             except ValueError as error:
                 logger.warning("%s cannot be read (%s); it is rendered again.", path, error)
+        check_cache(folder)
         arrays = self._generate()
         write_atomically(path, npz_bytes(**arrays))
         return arrays

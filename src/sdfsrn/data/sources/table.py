@@ -18,12 +18,14 @@ from sdfsrn.data.conventions import convention_with_angles as check_angles
 from sdfsrn.data.cropping import Window
 from sdfsrn.data.source import SPLITS
 from sdfsrn.functional.camera import Camera
-from sdfsrn.runtime.files import write_atomically
+from sdfsrn.runtime.files import reading, write_atomically
+from sdfsrn.runtime.texts import read_text, table_rows
 
 ANGLES = ("azimuth", "elevation", "theta")
 PLACE = ("scale", "x", "y")
 MATRICES = ("world_to_camera", "intrinsics")
-COLUMNS = ("image", "mask", "split", "shape", *ANGLES, *PLACE, *MATRICES, "projection", "convention")
+NUMBERS = (*ANGLES, *PLACE, *MATRICES)
+COLUMNS = ("image", "mask", "split", "shape", *NUMBERS, "projection", "convention")
 DRAWN = (*["train"] * 8, "val", "test")  # splits of a table that names none, over and over
 SHOWN = 5  # bad rows that one error tells of
 
@@ -131,27 +133,11 @@ def _open(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, s
     paths = [path for path in (root / "cameras.csv", root / "cameras.json") if path.is_file()]
     if len(paths) != 1:
         raise ValueError(f"Expected either cameras.csv or cameras.json in {root}, got {'both' if paths else 'none'}.")
-    try:
-        text = paths[0].read_text(encoding="utf-8-sig")  # a spreadsheet may put a mark at the start
-        rows = _json_rows(text) if paths[0].suffix == ".json" else _csv_rows(text)
-    except (ValueError, csv.Error, OSError) as error:
-        raise ValueError(f"Could not read {paths[0]}: {error}.") from error
+    text = read_text(paths[0], "a table")
+    with reading(paths[0], "a table"):
+        rows = _json_rows(text) if paths[0].suffix == ".json" else table_rows(text, NUMBERS)
     _check_columns(dict.fromkeys(name for _, row in rows for name in row), paths[0])
     return paths[0], rows
-
-
-def _csv_rows(text: str) -> list[tuple[str, dict[str, str]]]:
-    lines = [(number, [cell.strip() for cell in line]) for number, line in enumerate(csv.reader(text.splitlines(True)), 1)]
-    lines = [(number, cells) for number, cells in lines if any(cells)]
-    if not lines:
-        return []
-    names = lines[0][1]
-    if len(set(names)) != len(names):
-        raise ValueError(f"expected every column once, got {', '.join(names)}")
-    for number, cells in lines[1:]:
-        if len(cells) > len(names):
-            raise ValueError(f"expected {len(names)} cells as in the first row, got {len(cells)} in row {number}")
-    return [(f"row {number}", dict(zip(names, cells, strict=False))) for number, cells in lines[1:]]
 
 
 def _json_rows(text: str) -> list[tuple[str, dict[str, str]]]:
