@@ -17,7 +17,7 @@ from sdfsrn.data.cropping import crop_window, object_box
 from sdfsrn.data.images import read_cutout
 from sdfsrn.data.preprocessing import cropped
 from sdfsrn.data.source import SPLITS, GroundTruth, ImageSample
-from sdfsrn.data.sources.table import FolderRecord, collect, read_table
+from sdfsrn.data.sources.table import FolderRecord, collect, read_table, table_path
 from sdfsrn.meshes.geometry import contains, sample_surface
 from sdfsrn.meshes.io import read_mesh
 from sdfsrn.runtime.files import check_points, read_npz, reading
@@ -78,14 +78,14 @@ class FolderSource(GroundTruth):
         self.crop = crop
         self.num_points = num_points
         self.seed = seed
-        records = read_table(self.root, convention)
+        records, table = read_table(self.root, convention), table_path(self.root)
         self.records = [record for record in records if record.split == split]
         if not self.records:
             there = ", ".join(sorted({record.split for record in records}))
             raise ValueError(
-                f"Expected rows of split {split} in the table of {self.root}, got only {there}: name it in a column split."
+                f"Expected rows of split {split} in the table {table}, got only {there}: name it in a column split."
             )
-        collect(self.records, self._check_paths, self.root)
+        collect(self.records, self._check_paths, table)
         objects = collections.Counter(record.image for record in self.records)
         self.names = [str(self.root / (r.image if objects[r.image] == 1 else r.mask or r.image)) for r in self.records]
 

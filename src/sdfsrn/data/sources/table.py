@@ -127,17 +127,23 @@ def collect(items: Iterable[Any], function: Callable[[Any], T], path: pathlib.Pa
     return results
 
 
-def _open(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
+def table_path(root: pathlib.Path) -> pathlib.Path:
+    """A folder's table. Raises ValueError for no folder, no table, or two."""
     if not root.is_dir():
         raise ValueError(f"Expected pictures in {root}, which does not exist: set data.root to the folder that holds them.")
     paths = [path for path in (root / "cameras.csv", root / "cameras.json") if path.is_file()]
     if len(paths) != 1:
         raise ValueError(f"Expected either cameras.csv or cameras.json in {root}, got {'both' if paths else 'none'}.")
-    text = read_text(paths[0], "a table")
-    with reading(paths[0], "a table"):
-        rows = _json_rows(text) if paths[0].suffix == ".json" else table_rows(text, NUMBERS)
-    _check_columns(dict.fromkeys(name for _, row in rows for name in row), paths[0])
-    return paths[0], rows
+    return paths[0]
+
+
+def _open(root: pathlib.Path) -> tuple[pathlib.Path, list[tuple[str, dict[str, str]]]]:
+    path = table_path(root)
+    text = read_text(path, "a table")
+    with reading(path, "a table"):
+        rows = _json_rows(text) if path.suffix == ".json" else table_rows(text, NUMBERS)
+    _check_columns(dict.fromkeys(name for _, row in rows for name in row), path)
+    return path, rows
 
 
 def _json_rows(text: str) -> list[tuple[str, dict[str, str]]]:
