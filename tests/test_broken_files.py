@@ -271,7 +271,7 @@ def test_fifty_broken_files(name: str, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in CASES if name != "annotation"])  # scipy's reader crashes the process
+@pytest.mark.parametrize("name", CASES)
 def test_a_thousand_broken_files(name: str, tmp_path: pathlib.Path) -> None:
     check(name, tmp_path, 1000)
 

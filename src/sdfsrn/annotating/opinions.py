@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from sdfsrn.annotating.drafts import Opinion, Pose
 from sdfsrn.data.conventions import angles_from_rotation, camera_from_angles
 from sdfsrn.data.cropping import crop_window, object_box
+from sdfsrn.data.images import Cutout
 from sdfsrn.data.preprocessing import cropped
 from sdfsrn.data.source import ImageSample
 from sdfsrn.poses.search import PoseCandidate, PoseSearch, predicted_mesh
@@ -119,7 +120,7 @@ class Expert:
         scale = pose.scale or frame.scale or 1.0
         x, y = (frame.x, frame.y) if pose.x is None or pose.y is None else (pose.x, pose.y)
         whole = camera_from_angles(pose[:3], scale, (x or 0.0, y or 0.0), "nmr", size)
-        return cropped(subject.image, alpha, whole, window, preprocessing.image_size)
+        return cropped(Cutout(subject.image, alpha), whole, window, preprocessing.image_size)
 
 
 def needs_look(opinion: Opinion, usual: float) -> str | None:

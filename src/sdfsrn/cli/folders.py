@@ -42,7 +42,7 @@ class OutputFolder(Callback):
         self._reserve(pathlib.Path(config.hydra.runtime.output_dir))
 
     def _start(self, config: DictConfig, kind: str) -> None:
-        if rank_zero_only.rank:
+        if _is_helper():
             return
         node, key = config.hydra[kind], f"hydra.{kind}.dir"
         try:
@@ -61,11 +61,16 @@ class OutputFolder(Callback):
         self._reserve(folder)
 
     def _reserve(self, folder: pathlib.Path) -> None:
-        if not (self.shared or rank_zero_only.rank or try_lock(folder / LOCK)):
+        if not (self.shared or _is_helper() or try_lock(folder / LOCK)):
             raise SystemExit(
                 f"error: Expected a folder without a running process, but one runs in {folder}: wait for its end, or choose "
                 "another hydra.run.dir."
             )
+
+
+def _is_helper() -> bool:
+    """Whether this is not the first process of a training."""
+    return bool(getattr(rank_zero_only, "rank", 0))
 
 
 def _new(folder: pathlib.Path) -> pathlib.Path:

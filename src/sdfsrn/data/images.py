@@ -45,8 +45,8 @@ class Cutout(NamedTuple):
 
     color: UInt8[np.ndarray, "h w 3"]
     alpha: Float[np.ndarray, "h w"]
-    dropped: float  # as in `Silhouette`
-    cut: bool  # whether the silhouette touches the picture's border
+    dropped: float = 0.0  # as in `Silhouette`
+    cut: bool = False  # whether the silhouette touches the picture's border
 
 
 def read_cutout(image: ImageLike, mask: ImageLike | None = None) -> Cutout:

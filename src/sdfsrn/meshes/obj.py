@@ -96,7 +96,7 @@ def picture_options(words: str) -> tuple[str, list[float], list[float]]:
     while match := re.match(r"-(\w+)\s+", rest):
         rest = rest[match.end() :]
         most = 3 if match[1] in ("o", "s", "t") else 2 if match[1] == "mm" else 1
-        values = []
+        values: list[str] = []
         while len(values) < most and " " in rest and (most == 1 or NUMBER.match(rest.split()[0])):
             value, rest = rest.split(maxsplit=1)
             values.append(value)

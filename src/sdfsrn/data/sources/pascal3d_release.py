@@ -10,12 +10,12 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.io
 import torch
 import trimesh
 from PIL import Image
 
 from sdfsrn.data.conventions import pascal3d_rotation
+from sdfsrn.data.sources.mat import read_mat
 from sdfsrn.functional.camera import PerspectiveCamera
 from sdfsrn.meshes.geometry import sample_surface
 from sdfsrn.meshes.io import read_mesh
@@ -248,8 +248,7 @@ def describe(counts: collections.Counter[str]) -> str:
 def _read_annotation(path: pathlib.Path) -> np.ndarray:
     """The objects of an annotation."""
     with reading(path, "an annotation"):
-        record = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["record"]
-        return np.atleast_1d(record.objects)
+        return np.atleast_1d(read_mat(path)["record"].objects)
 
 
 def _record(image: str, number: int, item: Any) -> PascalRecord | None:
