@@ -12,6 +12,7 @@ import torch
 import trimesh
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from PIL import Image
 
 import sdfsrn
 from ellipsoid import EllipsoidModel
@@ -90,7 +91,7 @@ def test_it_reconstructs_from_the_command_and_from_python(run: pathlib.Path, mon
     checkpoint, picture = run / "checkpoints/last.ckpt", run.parent / "photo.png"
     image = np.zeros((40, 60, 4), np.uint8)
     image[10:30, 20:40] = (250, 10, 10, 255)
-    sdfsrn.data.preprocessing.Image.fromarray(image).save(picture)
+    Image.fromarray(image).save(picture)
     settings = [f"ckpt_path={checkpoint}", f"image={picture}", "accelerator=cpu", "mesh_formats=[glb]", "turntable=[]"]
     (written,) = reconstruct_pictures(composed("reconstruct", run.parent / "meshes", *settings))
     model = sdfsrn.load(checkpoint)

@@ -96,7 +96,13 @@ def test_occupancy_flags_become_classes() -> None:
 def test_fields_had_the_fused_backbone() -> None:
     node = {"_target_": "sdfsrn.models.FieldShape", "width": 32, "reinject": False}
     today = modernize({"model": {"field": node}})["model"]["field"]
-    assert today == {"_target_": "sdfsrn.models.FieldConfig", "width": 32, "skip": False, "backbone": "fused"}
+    assert today == {
+        "_target_": "sdfsrn.models.FieldConfig",
+        "width": 32,
+        "skip": False,
+        "backbone": "fused",
+        "kernel": "plain",
+    }
     assert instantiate(today) == FieldConfig(width=32, skip=False)
 
 
