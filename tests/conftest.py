@@ -23,6 +23,7 @@ MODELS = {"train": ["339", "717", "F-18"], "val": ["747"], "test": ["220", "f16"
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many processes as cores, each on one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # and those that they start: threads that wait for cores cost minutes
 
 
 @pytest.fixture(autouse=True)
