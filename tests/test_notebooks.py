@@ -84,6 +84,7 @@ def test_reconstruct_an_image_finds_the_quickstart(tmp_path: pathlib.Path) -> No
     assert (tmp_path / "reconstruction.glb").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_reconstruct_an_image_without_a_checkpoint(tmp_path: pathlib.Path) -> None:
     outputs = execute("reconstruct_an_image.ipynb", tmp_path)
     assert pictures(outputs) == 4

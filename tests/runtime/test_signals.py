@@ -124,7 +124,7 @@ def stop(process: subprocess.Popen, number: int, file: pathlib.Path, text: str =
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_run_leaves_where_there_is_nothing_to_save(number: int, tmp_path: pathlib.Path, queue: pathlib.Path) -> None:
     process = start(tmp_path, "callbacks.pretraining.iterations=1000000")
     stop(process, number, tmp_path / "output", "Sphere pretraining")
