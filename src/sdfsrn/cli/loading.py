@@ -73,9 +73,11 @@ def load_protocol(config: Mapping[str, Any] | DictConfig, model: ShapeModel) -> 
 
 def _read_rotation(path: pathlib.Path) -> list[float]:
     try:
-        return [float(value) for value in np.reshape(read_json(path)["world_rotation"], 9)]
+        values = [float(value) for value in np.reshape(read_json(path)["world_rotation"], 9)]
+        EvaluationProtocol(rotation=values)  # which refuses numbers that are no rotation
+        return values
     except Exception as error:
-        raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation at protocol.rotation={path}.") from error
+        raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation, those of a rotation, at protocol.rotation={path}.") from error
 
 
 def pick_device(accelerator: str) -> torch.device:
