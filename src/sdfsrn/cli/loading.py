@@ -77,7 +77,9 @@ def _read_rotation(path: pathlib.Path) -> list[float]:
         EvaluationProtocol(rotation=values)  # which refuses numbers that are no rotation
         return values
     except Exception as error:
-        raise ValueError(f"Expected a JSON file with 9 numbers as world_rotation, those of a rotation, at protocol.rotation={path}.") from error
+        raise ValueError(
+            f"Expected a JSON file with 9 numbers as world_rotation, a rotation, at protocol.rotation={path}."
+        ) from error
 
 
 def pick_device(accelerator: str) -> torch.device:
