@@ -113,7 +113,7 @@ def cloud(folder: pathlib.Path) -> Case:
 
 
 def cameras(folder: pathlib.Path) -> Case:
-    """Of the layout of NMR."""
+    """A file of cameras in the layout of NMR."""
     model = folder / "02691156" / "m"
     for name, picture in {"image": Image.new("RGB", (8, 8), "gray"), "mask": Image.new("L", (8, 8), 255)}.items():
         (model / name).mkdir(parents=True)

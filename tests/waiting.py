@@ -96,7 +96,7 @@ class _Functions(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """What is computed, of it also what Python does not ask for, such as gradients."""
+    """Mark the results of all operations, also of those that Python does not ask for, such as gradients."""
 
     def __init__(self, device: PretendedDevice) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from tiny import MODEL
 
 @pytest.fixture
 def checkpoint(balls: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """Of a training on `balls` by a relative path, in a folder that has another name now."""
+    """The checkpoint of a training on `balls` by a relative path; the folder has another name now."""
     monkeypatch.chdir(balls.parent)
     given = [
         "experiment=folder",

@@ -114,7 +114,7 @@ def test_an_unknown_kernel_is_refused() -> None:
 
 
 def test_without_a_device_the_loss_is_the_plain_one() -> None:
-    """Of a model that was trained with a kernel."""
+    """A model that was trained with a kernel works there as well."""
     from sdfsrn.models import Hypernetwork
 
     values = []

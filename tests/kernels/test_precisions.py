@@ -57,7 +57,7 @@ class Rounded(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, tuple[float, float]]:
-    """Of the loss, and of its gradient for the hypernetwork's output, with the paper's field."""
+    """The errors of the loss, and of its gradient for the hypernetwork's output, with the paper's field."""
     torch.manual_seed(0)
     network = Hypernetwork(16, 64, 2, FieldConfig())
     with torch.no_grad():

@@ -14,10 +14,8 @@ PATH_KEYS = LISTS | {
     *("ckpt_path", "authors_checkpoint", "authors_settings", "report", "models", "export", "poses", "json", "render.lists"),
     *("model.encoder.weights", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 }
-PATH_NAMES = {  # of keys at any depth
-    *("root", "cache", "folder", "output", "memmap_dir", "hull_folder", "intersect_with", "dirpath", "save_dir"),
-    "default_root_dir",
-}
+DATA_PATHS = {"root", "cache", "memmap_dir", "hull_folder", "intersect_with"}  # arguments of data that are files or folders
+PATH_NAMES = DATA_PATHS | {"folder", "output", "dirpath", "save_dir", "default_root_dir"}  # of keys at any depth
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_./][\w./-]*", re.ASCII | re.IGNORECASE)  # Hydra's words as they are
 NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)")

@@ -19,14 +19,12 @@ from sdfsrn.callbacks import LastCheckpoint, ProgressBar
 from sdfsrn.checkpoints.authors import load_authors_checkpoint
 from sdfsrn.checkpoints.files import AtomicCheckpointIO
 from sdfsrn.checkpoints.loading import adopt
-from sdfsrn.cli.arguments import literal_paths
+from sdfsrn.cli.arguments import DATA_PATHS, literal_paths
 from sdfsrn.data import ViewsDataModule
 from sdfsrn.loggers.tolerant import forgive
 from sdfsrn.runtime.configs import config_folder, instantiate
 from sdfsrn.runtime.seeds import seed_everything
 from sdfsrn.system import ShapeModel
-
-DATA_PATHS = ("root", "cache", "memmap_dir", "hull_folder", "intersect_with")  # arguments of data that are files or folders
 
 log = logging.getLogger(__name__)
 

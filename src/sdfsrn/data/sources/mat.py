@@ -43,20 +43,14 @@ def read_mat(path: pathlib.Path) -> dict[str, Any]:
     try:
         reader.stdin.write(json.dumps(str(path.absolute())) + "\n")
         reader.stdin.flush()
-        trouble, variables = json.loads(reader.stdout.readline())
+        trouble, variables = json.loads(reader.stdout.readline(), object_hook=lambda fields: SimpleNamespace(**fields))
     except (OSError, ValueError) as error:
         reader.kill()
         _reader.cache_clear()
         raise ValueError("it crashes the reader") from error
     if trouble:
         raise ValueError(trouble)
-    return {name: _structures(value) for name, value in variables.items()}
-
-
-def _structures(value: Any) -> Any:
-    if isinstance(value, dict):
-        return SimpleNamespace(**{name: _structures(part) for name, part in value.items()})
-    return [_structures(part) for part in value] if isinstance(value, list) else value
+    return vars(variables)
 
 
 @functools.cache
