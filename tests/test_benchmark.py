@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sdfsrn.benchmark import benchmark
 from sdfsrn.benchmarking import instruments
-from sdfsrn.benchmarking.workloads import PARTS, trainings
+from sdfsrn.benchmarking.workloads import PARTS, split_variant, trainings
 from sdfsrn.runtime.configs import config_folder
 
 TINY = [
@@ -83,6 +86,62 @@ def test_deliveries_are_measured(
     assert json.loads((tmp_path / "benchmark.json").read_text())["openmp"] == {"GOMP_SPINCOUNT": "123"}
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sdfsrn", ("sdfsrn", [])),
+        ("plain", ("plain", [])),
+        ("triton+graph", ("sdfsrn", ["triton", "graph"])),
+        ("ordinary+inductor", ("ordinary", ["inductor"])),
+    ],
+)
+def test_variants_are_a_form_and_ways_to_run_it(name: str, expected: tuple[str, list[str]]) -> None:
+    assert split_variant(name) == expected
+
+
+@pytest.mark.parametrize("name", ["plain+ordinary", "graph+graph", "graph+", "faster"])
+def test_unknown_variants_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"got compare={name}.")):
+        split_variant(name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needle"),
+    [
+        (["compare=graph"], r"a CUDA device \(trainer\.accelerator=gpu\) with compare=graph, got cpu"),
+        (["compare=triton+graph"], "a CUDA device"),
+        (["compare=triton"], "a CUDA device"),
+        (["compare=graph", "part=evaluation"], "part=step with compare=graph"),
+    ],
+)
+def test_ways_that_need_a_device_are_refused_without_one(overrides: list[str], needle: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match=needle):
+        benchmark(tiny(tmp_path, *overrides))
+
+
+def test_a_captured_step_has_one_part_and_the_optimizers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that does its work anew in each replay, on the CPU; the same loss as without."""
+
+    class Again:
+        def __init__(self, work: Callable[[], Any], warmups: int = 3) -> None:
+            self._work, self.result = work, work()
+
+        def replay(self) -> None:
+            self.result = self._work()
+
+    monkeypatch.setattr("sdfsrn.runtime.graphs.Graph", Again)
+    monkeypatch.setattr("sdfsrn.benchmarking.workloads._check_ways", lambda ways, device: None)
+    runs = trainings(nodes(tiny(tmp_path)), ("sdfsrn", "graph"), torch.device("cpu"))
+    for _ in range(2):
+        torch.manual_seed(0)
+        eager = runs["sdfsrn"].step()
+        torch.manual_seed(0)
+        captured = runs["graph"].step()
+        assert float(captured["loss"].detach()) == pytest.approx(float(eager["loss"].detach()), rel=1e-5)
+    assert set(runs["graph"].timed_step()) == {"backward", "optimizer", "step", "processor"}
+    assert set(runs["sdfsrn"].timed_step()) == {*PARTS, "step", "processor"}
+
+
 @pytest.mark.parametrize("wrong", ["part=none", "compare=other", "steps=0"])
 def test_what_cannot_be_measured_is_refused(wrong: str, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=wrong):
@@ -118,7 +177,7 @@ def test_models_without_a_form_are_refused_in_words(part: str, model: str, needl
 
 COMPILED = """
 import sys, torch, yaml
-from sdfsrn.benchmarking.workloads import trainings
+from sdfsrn.benchmarking.workloads import split_variant, trainings
 
 training = trainings(yaml.safe_load(sys.stdin), ("sdfsrn",), torch.device("cpu"))["sdfsrn"]
 model, views, values = training.model, training.views, []

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 import sdfsrn
 from sdfsrn.benchmark import _PARTS as BENCHMARK_PARTS
 from sdfsrn.benchmarking.configurations import combined
-from sdfsrn.benchmarking.workloads import VARIANTS
+from sdfsrn.benchmarking.workloads import split_variant
 from sdfsrn.cli.arguments import changes_of, literal_paths
 from sdfsrn.data import Preprocessing
 from sdfsrn.runtime.configs import config_folder, flatten
@@ -101,7 +101,7 @@ def check_command(name: str, arguments: list[str]) -> None:
     if name == "benchmark":
         compared = [config.compare] if isinstance(config.compare, str) else config.compare or ()
         assert config.part in BENCHMARK_PARTS
-        assert set(compared) <= set(VARIANTS[1:])
+        assert all(split_variant(name) for name in compared)
         for further in (config.against or {}).values():
             composed(name, *combined(overrides(arguments), further))
     if name == "train":

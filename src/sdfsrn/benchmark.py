@@ -20,7 +20,16 @@ from sdfsrn.benchmarking import instruments
 from sdfsrn.benchmarking.curves import check_matplotlib, draw_curves
 from sdfsrn.benchmarking.display import show
 from sdfsrn.benchmarking.learning import learn
-from sdfsrn.benchmarking.workloads import VARIANTS, Training, deliveries, evaluations, fitted_object, peak_of_steps, trainings
+from sdfsrn.benchmarking.workloads import (
+    FORMS,
+    Training,
+    deliveries,
+    evaluations,
+    fitted_object,
+    peak_of_steps,
+    split_variant,
+    trainings,
+)
 from sdfsrn.cli.command import command
 from sdfsrn.cli.loading import pick_device
 from sdfsrn.runtime.configs import instantiate
@@ -39,16 +48,17 @@ def benchmark(config: DictConfig) -> dict[str, Any]:
         ValueError: an unknown part or comparison, or no steps.
     """
     compared = [config.compare] if isinstance(config.compare, str) else list(config.compare or ())
-    if config.part not in _PARTS or not set(compared) <= set(VARIANTS[1:]) or config.steps < 1:
-        got = f"part={config.part}, compare={config.compare}, steps={config.steps}"
-        raise ValueError(
-            f"Expected part={'|'.join(_PARTS)}, compare=null, ordinary, plain or a list, steps of at least 1, got {got}."
-        )
+    if config.part not in _PARTS or config.steps < 1:
+        got = f"part={config.part}, steps={config.steps}"
+        raise ValueError(f"Expected part={'|'.join(_PARTS)}, steps of at least 1, got {got}.")
+    for name in compared:
+        if split_variant(name)[1] and config.part != "step":
+            raise ValueError(f"Expected part=step with compare={name}, got part={config.part}.")
     seed_everything(config.seed)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = pick_device(config.accelerator)
-    result = _machine(device) | _PARTS[config.part](config, (VARIANTS[0], *compared), device)
+    result = _machine(device) | _PARTS[config.part](config, (FORMS[0], *compared), device)
     _write(result, config)
     show(result)
     return result
@@ -65,11 +75,14 @@ def _step(config: DictConfig, variants: tuple[str, ...], device: torch.device) -
     samples = _in_turn({name: functools.partial(_settled_step, run) for name, run in runs.items()}, config.steps)
     top = instruments.ceilings(device)
     found = {name: {"seconds": _summaries(samples[name])} | _counts(run, len(run.views.image)) for name, run in runs.items()}
+    for name in variants:
+        if split_variant(name)[1]:  # counted where each operation is torch's own: the same arithmetic, which moves other bytes
+            found[name] |= {"flops": found[variants[0]]["flops"], "bytes": None}
     for name, values in found.items():
         second = values["seconds"]["step"]["median"]
         values["images_per_second"] = len(runs[name].views.image) / second
         for unit in ("flops", "bytes"):
-            values[f"{unit}_per_second"] = values[unit] / second
+            values[f"{unit}_per_second"] = None if values[unit] is None else values[unit] / second
         values["memory"] = _in_child(nodes, name, device)
     return {"part": "step", "ceilings": top, "variants": found, "ratios": _ratios(samples)}
 
@@ -156,7 +169,7 @@ def _ratios(samples: Samples) -> dict[str, dict[str, dict[str, float]]]:
     """By variant and part: how many times longer it took than the model as configured in the same round."""
     first, *others = samples.values()
     return {
-        name: {part: instruments.summarize([b[part] / a[part] for a, b in zip(first, other, strict=True)]) for part in first[0]}
+        name: {part: instruments.summarize([b[part] / a[part] for a, b in zip(first, other, strict=True)]) for part in other[0]}
         for name, other in zip(list(samples)[1:], others, strict=True)
     }
 

@@ -15,8 +15,10 @@ from torch import Tensor
 
 import sdfsrn
 from sdfsrn import build
+from sdfsrn.callbacks.poses import RefinedPoses
 from sdfsrn.data import SyntheticSource
 from sdfsrn.data.batches.turned import TurnedSource
+from sdfsrn.data.source import Source
 from sdfsrn.models import PoseResidual
 from sdfsrn.poses.refining import pose_fit, refine_poses
 from sdfsrn.poses.search import COLOR_WEIGHT
@@ -221,3 +223,19 @@ def test_wrong_poses_are_what_was_asked_for() -> None:
         assert angle == pytest.approx(np.linalg.norm(vectors[i]), abs=1e-3)
     with pytest.raises(ValueError, match=r"Expected data\.pose_noise of at least 0 and data\.pose_flips in \[0, 1\], got -1"):
         TurnedSource(source, -1)
+
+
+def test_flips_are_looked_for_three_times(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When poses begin to move, at the check, and between that and the end; a picture that is turned twice is as it was."""
+    steps = []
+
+    def found(self: RefinedPoses, model: sdfsrn.ShapeModel, source: Source) -> torch.Tensor:
+        steps.append(model.trainer.global_step)
+        chosen = torch.zeros_like(model.pose.flipped)
+        chosen[0] = True
+        return chosen
+
+    monkeypatch.setattr(RefinedPoses, "_flips", found)
+    model = fit(tmp_path, *RESIDUAL)
+    assert steps == [2, 4, 6]
+    assert model.pose.flipped.tolist() == [True] + [False] * (len(model.pose.flipped) - 1)

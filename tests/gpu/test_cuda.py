@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -168,6 +171,56 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_finite(optimizer: str, tmp
         trainer.fit(model, datamodule=datamodule)
     assert trainer.global_step <= 7
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kernel", ["triton", "triton_bf16x3"])
+@pytest.mark.parametrize("precision", ["highest", "high"])
+@pytest.mark.parametrize("name", ["sdfsrn", "pascal3d", "quick"])
+def test_kernels_compute_the_plain_loss_and_gradients(
+    name: str, precision: str, kernel: str, tmp_path: pathlib.Path, record_property: Callable[[str, Any], None]
+) -> None:
+    """Both in float32 or TF32 against float64; the kernel's error may be a few times the plain operations'."""
+    found, before = {}, torch.get_float32_matmul_precision()
+    for way, dtype in (("plain", torch.double), ("plain", torch.float), (kernel, torch.float)):
+        pl.seed_everything(0)
+        model, datamodule, _ = built(tmp_path, name, f"model.hypernetwork.field.kernel={way}")
+        model = model.to(dtype).cuda().train()
+        views = datamodule.dataset("train").views([SampleKey(i, i) for i in range(4)])
+        views = tree_map(lambda t: (t.to(dtype) if t.is_floating_point() else t).cuda(), views)  # noqa: B023
+        torch.set_float32_matmul_precision("highest" if dtype == torch.double else precision)
+        found[way, dtype] = dict(loss_and_gradients(model, views))
+    torch.set_float32_matmul_precision(before)
+    truth, plain, fused = found.values()
+    errors = {
+        key: [float((other[key].double() - value).norm() / value.norm().clamp(min=1e-12)) for other in (plain, fused)]
+        for key, value in truth.items()
+    }
+    record_property("errors", {key: [f"{error:.1e}" for error in pair] for key, pair in errors.items()})
+    assert errors["loss"][1] < 4 * errors["loss"][0] + 1e-4, errors
+    assert errors["gradient"][1] < 4 * errors["gradient"][0] + 1e-3, errors
+
+
+@pytest.mark.parametrize("way", ["none", "graph"])
+def test_a_training_with_kernels_learns_as_without(way: str, tmp_path: pathlib.Path) -> None:
+    short = ["trainer.max_steps=20", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=0", "callbacks.pictures=null"]
+    found = {}
+    for kernel in ("plain", "triton"):
+        overrides = [f"model.hypernetwork.field.kernel={kernel}", f"compile={way}", "callbacks.pretraining.iterations=100"]
+        model, datamodule, trainer = built(tmp_path / kernel, "sdfsrn", *short, *overrides)
+        trainer.fit(model, datamodule=datamodule)
+        found[kernel] = np.array(losses(tmp_path / kernel))
+    assert np.median(np.abs(found["triton"] / found["plain"] - 1)) < 0.02
+
+
+def test_the_benchmark_runs_all_ways_side_by_side(tmp_path: pathlib.Path) -> None:
+    ways = "[plain,graph,inductor,inductor+graph,triton,triton+graph]"
+    arguments = ["data.batch_size=2", "steps=2", f"compare={ways}", "accelerator=gpu", f"json={tmp_path}/b.json"]
+    small = ["data.num_rays=64", "model.encoder.weights=null", f"paths.output={tmp_path}", f"paths.cache={tmp_path}"]
+    subprocess.run([sys.executable, "-m", "sdfsrn.benchmark", *arguments, *small], check=True)
+    variants = json.loads((tmp_path / "b.json").read_text())["variants"]
+    assert set(variants) == {"sdfsrn", *ways.strip("[]").split(",")}
+    assert variants["triton"]["kernels"] < variants["sdfsrn"]["kernels"] < variants["plain"]["kernels"]
+    assert all(values["flops_per_second"] > 0 for values in variants.values())
 
 
 def test_meshes_and_measures_are_the_cpus(tmp_path: pathlib.Path) -> None:

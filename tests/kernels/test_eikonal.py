@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from interpreter import interpreted
 from sdfsrn import build
 from sdfsrn.kernels import check_kernels
 from sdfsrn.models import FieldConfig
@@ -28,7 +25,9 @@ CASES = {
 SCRIPT = """
 import dataclasses, json, sys, types
 import torch
+from interpreter import interpreted
 from sdfsrn.kernels.eikonal import eikonal_loss
+from sdfsrn.kernels.layers import pack
 from sdfsrn.losses import EikonalLoss
 from sdfsrn.models import FieldConfig, Hypernetwork
 
@@ -52,7 +51,7 @@ for name, (settings, objects, points) in json.load(sys.stdin).items():
     latent, uniform = torch.randn(objects, 4), torch.rand(objects, points, 3)
     term = EikonalLoss(num_points=points)
     whole = lambda shape: term(shape, None, None, uniform.to(shape.sdf_head.bias.dtype))
-    split = lambda shape: eikonal_loss(shape._encode(2 * uniform - 1), shape.sdf_head.weight, shape.backbone,
+    split = lambda shape: eikonal_loss(shape._encode(2 * uniform - 1), shape.sdf_head.weight, pack(shape.backbone),
                                        network.field.frequency_scale, tile=16, programs=2)
     plain = loss_and_gradients(network, latent, whole)
     network.field = dataclasses.replace(network.field, kernel="triton")
@@ -67,14 +66,7 @@ print(json.dumps(result))
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("NO KERNEL CHECKED: TRITON IS NOT INSTALLED")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], input=json.dumps(CASES), capture_output=True, text=True,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return interpreted(SCRIPT, CASES)
 
 
 @pytest.mark.parametrize("case", CASES)

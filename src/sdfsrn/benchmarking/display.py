@@ -38,14 +38,15 @@ def _show_times(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"{name}: {_line(values, result.get('ceilings'))}", soft_wrap=True)
     for name in ratios if result["part"] == "step" else ():
         ours, theirs = (variants[variant]["memory"]["peak"] for variant in ("sdfsrn", name))
-        console.print(f"peak memory: {1 - ours / theirs:.0%} lower than {name}")
+        console.print(f"peak memory: {abs(1 - ours / theirs):.0%} {'lower' if ours < theirs else 'higher'} than {name}")
 
 
 def _table(title: str, summaries: Mapping[str, Mapping[str, Mapping[str, float]]], factor: float, digits: int) -> Table:
     """One column per variant, one row per part."""
     table = Table("", *summaries, title=title)
     for part in next(iter(summaries.values())):
-        table.add_row(part, *(_quartiles(parts[part], factor, digits) for parts in summaries.values()))
+        cells = (_quartiles(parts[part], factor, digits) if part in parts else "" for parts in summaries.values())
+        table.add_row(part, *cells)
     return table
 
 
@@ -57,6 +58,8 @@ def _line(values: Mapping[str, Any], top: Mapping[str, float] | None) -> str:
     parts += [f"{values['kernels']} kernels"] if "kernels" in values else []
     for unit, label in (("flops", "FLOP/s"), ("bytes", "B/s")):
         reached, limit = values[f"{unit}_per_second"], top[f"{unit}_per_second"]
+        if reached is None:
+            continue
         parts.append(f"{reached / 1e9:.1f} of {limit / 1e9:.1f} G{label} measured ({reached / limit:.0%})")
     return ", ".join(parts)
 

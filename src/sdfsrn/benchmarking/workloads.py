@@ -23,28 +23,41 @@ from sdfsrn.data.batches.sampling import SampleKey
 from sdfsrn.data.batches.views import BatchSettings, make_views
 from sdfsrn.functional.pointcloud import match
 from sdfsrn.functional.triangulation import triangulate
+from sdfsrn.kernels import check_kernels
 from sdfsrn.metrics.protocol import EvaluationProtocol
 from sdfsrn.models.field import Field, FieldConfig, Linear
 from sdfsrn.runtime.configs import instantiate
+from sdfsrn.runtime.graphs import CapturedStep
 from sdfsrn.structures import Views
 from sdfsrn.system import SDFSRN
 
-VARIANTS = ("sdfsrn", "ordinary", "plain")
+FORMS = ("sdfsrn", "ordinary", "plain")  # of the model
+WAYS = ("graph", "inductor", "triton", "triton_bf16x3")  # of running a step of it
 _REPEATED = 10  # batches that are timed together
 PARTS = ("encoder", "hypernetwork", "march", "losses", "backward", "optimizer")
 
 
 class Training(NamedTuple):
-    """A model, its optimizer, and the one batch that it is given again and again."""
+    """A model, its optimizer, and the one batch that it is given again and again; `captured` is its step as a graph."""
 
     model: SDFSRN
     optimizer: torch.optim.Optimizer
     views: Views
+    captured: Callable[[Views], tuple[Tensor, dict[str, Tensor]]] | None = None
 
     def step(self, lap: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
-        """One step, with `lap` called after each of `PARTS`; the losses."""
-        model, views = self.model, self.views
+        """One step, with `lap` called after each of `PARTS`, where it is not captured; the losses."""
         self.optimizer.zero_grad()
+        loss, terms = self.forward(self.views, lap) if self.captured is None else self.captured(self.views)
+        loss.backward()
+        lap()
+        self.optimizer.step()
+        lap()
+        return {"loss": loss, **terms}
+
+    def forward(self, views: Views, lap: Callable[[], None] = lambda: None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and terms."""
+        model = self.model
         latent = model.encoder(views.image)
         lap()
         field = model.hypernetwork(latent)
@@ -53,14 +66,13 @@ class Training(NamedTuple):
         lap()
         loss, terms = model.losses(field, march, views)
         lap()
-        loss.backward()
-        lap()
-        self.optimizer.step()
-        lap()
-        return {"loss": loss, **terms}
+        return loss, terms
 
     def timed_step(self) -> dict[str, float]:
-        """Seconds of each part, their sum `step`, and `processor`: of all cores, without the time that other jobs had them."""
+        """Seconds of each part, their sum `step`, and `processor`: of all cores, without the time that other jobs had them.
+
+        Of a captured step, `backward` is all that is captured.
+        """
         device = self.views.image.device
         synchronize(device)
         times, processor = [time.perf_counter()], time.process_time()
@@ -70,7 +82,8 @@ class Training(NamedTuple):
             times.append(time.perf_counter())
 
         self.step(lap)
-        parts = {name: after - before for name, before, after in zip(PARTS, times, times[1:], strict=False)}
+        names = PARTS[-len(times) + 1 :]
+        parts = {name: after - before for name, before, after in zip(names, times, times[1:], strict=True)}
         return parts | {"step": times[-1] - times[0], "processor": time.process_time() - processor}
 
 
@@ -80,32 +93,70 @@ def trainings(config: Mapping[str, Any], variants: tuple[str, ...], device: torc
     Nothing is downloaded. The reference implementation has an unfused Adam.
 
     Raises:
-        ValueError: a model that is not implicit, or without a reference implementation.
+        ValueError: a model that is not implicit, or without such a form, or a device without graphs or kernels.
     """
     if "hypernetwork" not in config["model"]:
         raise ValueError("Expected an implicit model (SDF-SRN, DVR) for part=step; part=learning measures any model.")
     views, found = _batch(config, device), {}
     for name in variants:
         torch.manual_seed(0)
+        form, ways = split_variant(name)
+        _check_ways(ways, device)
         model: SDFSRN = instantiate(variant(without_downloads(config["model"]), name)).to(device).train()
-        unfused = name == "plain" and config["optimizer"]["_target_"].endswith(".Adam")
+        unfused = form == "plain" and config["optimizer"]["_target_"].endswith(".Adam")
         adam = {"foreach": False, "fused": False} if unfused else {}
-        found[name] = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
+        training = Training(model, instantiate(config["optimizer"], **adam)(model.parameters()), views)
+        if "inductor" in ways:
+            for term in model.losses.terms.values():
+                term.compile(dynamic=False)
+        if "graph" in ways:
+            training = training._replace(captured=CapturedStep(training.forward, model, views))
+        found[name] = training
     return found
 
 
+def split_variant(name: str) -> tuple[str, list[str]]:
+    """The form of the model and the ways of running it, from their names joined by `+`.
+
+    >>> split_variant("triton+graph")
+    ('sdfsrn', ['triton', 'graph'])
+
+    Raises:
+        ValueError: an unknown name, or two forms.
+    """
+    words = name.split("+")
+    forms = [word for word in words if word in FORMS]
+    if len(forms) > 1 or len(set(words)) < len(words) or not set(words) <= {*FORMS, *WAYS}:
+        raise ValueError(f"Expected compare= of {', '.join((*FORMS[1:], *WAYS))}, or some joined by +, got compare={name}.")
+    return (*forms, FORMS[0])[0], [word for word in words if word in WAYS]
+
+
+def _check_ways(ways: list[str], device: torch.device) -> None:
+    if "graph" in ways and device.type != "cuda":
+        raise ValueError(f"Expected a CUDA device (trainer.accelerator=gpu) with compare=graph, got {device.type}.")
+    if any(way.startswith("triton") for way in ways):
+        check_kernels(device)
+
+
 def variant(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The node of a model as configured, with the ordinary backbone, or of its reference implementation.
+    """The node of a model as configured, with the ordinary backbone, with kernels, or of its reference implementation.
 
     Raises:
         ValueError: a model without them.
     """
-    if name != "sdfsrn" and "field" not in model["hypernetwork"]:
+    form, ways = split_variant(name)
+    kernels = [way for way in ways if way.startswith("triton")]
+    if (form != "sdfsrn" or kernels) and "field" not in model["hypernetwork"]:
         raise ValueError(f"Expected SDF-SRN with compare={name}: no other model has such a form.")
-    if name == "ordinary":
-        hypernetwork = model["hypernetwork"]
-        return {**model, "hypernetwork": {**hypernetwork, "field": {**hypernetwork["field"], "backbone": "ordinary"}}}
-    return plain_model(model) if name == "plain" else model
+    if form == "plain":
+        return plain_model(model)
+    changes = {"kernel": kernels[0]} if kernels else {}
+    if form == "ordinary":
+        changes["backbone"] = "ordinary"
+    if not changes:
+        return model
+    hypernetwork = model["hypernetwork"]
+    return {**model, "hypernetwork": {**hypernetwork, "field": {**hypernetwork["field"], **changes}}}
 
 
 def plain_model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,11 @@
 
 The loss is a mean, so that a point's part of the gradient is known as soon as its own value is. A program takes a tile of an
 object's points up the layers, down them for the gradient of f, and, with the derivative of (|grad f| - 1)^2, up and down once
-more: what `sdfsrn.functional.fused_backbone` does in operations on all points, whose notation this follows. A tile's y and
-x_grad lie in memory of the program's own, small enough to stay in the cache. Sums of gradients are each program's own, too, and
-are added in a fixed order, so that the same call gives the same numbers.
-
-The part of a gradient of x that is equal in all channels is left out, since centring the weights removes it.
+more: what `sdfsrn.functional.fused_backbone` does in operations on all points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,12 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdfsrn.functional.backbone import EPS, BackboneLayer
-from sdfsrn.kernels import runs_kernels
-
-TILE, PROGRAMS = 64, 128  # points per tile; programs on the device, about one per multiprocessor
-_PRECISIONS = {"highest": "ieee", "high": "tf32", "medium": "tf32"}  # of products, by torch's name
-_SMALLEST = 16  # side of a block that tensor cores multiply
+from sdfsrn.functional.backbone import EPS
+from sdfsrn.kernels.layers import PROGRAMS, TILE, PackedLayers, add_product, ascend, descend_to_weights, product_precision
 
 
 @triton.jit
@@ -49,34 +40,6 @@ def _encoded(encoding, stride_c, place, valid, count, scale, E: tl.constexpr):
 def _sum_where(value, mask):
     """The sum over columns of a mask."""
     return tl.sum(tl.where(mask[None, :], value, 0.0), 1)
-
-
-@triton.jit
-def _add(pointers, a, b, P: tl.constexpr):
-    """Add a^T b to a sum in memory."""
-    tl.store(pointers, tl.dot(tl.trans(a), b, tl.load(pointers), input_precision=P))
-
-
-@triton.jit
-def _ascend(
-    gamma, up, ys, scales, width, eps,
-    D: tl.constexpr, C: tl.constexpr, E: tl.constexpr, T: tl.constexpr, P: tl.constexpr,
-):  # fmt: skip
-    """Up the layers: y and s of each, into memory."""
-    channel, column, row = tl.arange(0, C), tl.arange(0, E), tl.arange(0, T)
-    block = row[:, None] * C + channel[None, :]
-    feature = tl.zeros((T, C), tl.float32)
-    for k in range(D):
-        weight = up + k * (C + E) * C + channel[None, :] * (C + E)
-        x = tl.dot(gamma, tl.load(weight + C + column[:, None]), input_precision=P)
-        if k > 0:
-            x = tl.dot(feature, tl.load(weight + channel[:, None]), x, input_precision=P)
-        scale = tl.rsqrt(tl.sum(x * x, 1) / width + eps)
-        y = x * scale[:, None]
-        tl.store(ys + k * T * C + block, y)
-        tl.store(scales + k * T + row, scale)
-        feature = tl.maximum(y, 0.0)
-    tl.debug_barrier()
 
 
 @triton.jit
@@ -117,10 +80,10 @@ def _ascend_along(
         weight, total = up + k * (C + E) * C + channel[None, :] * (C + E), sums + k * (C + E) * C + channel[None, :]
         y, x_grad = tl.load(ys + k * T * C + block), tl.load(x_grads + k * T * C + block)
         scale, dot = tl.load(scales + k * T + row), tl.load(dots + k * T + row)
-        _add(total + (C + column)[:, None] * C, tangent, x_grad, P)
+        add_product(total + (C + column)[:, None] * C, tangent, x_grad, P)
         x = tl.dot(tangent, tl.load(weight + C + column[:, None]), input_precision=P)
         if k > 0:
-            _add(total + channel[:, None] * C, feature_tangent, x_grad, P)
+            add_product(total + channel[:, None] * C, feature_tangent, x_grad, P)
             x = tl.dot(feature_tangent, tl.load(weight + channel[:, None]), x, input_precision=P)
         along, turn = -scale * tl.sum(x * y, 1) / width, -scale * tl.sum(x * x_grad, 1) / width
         x = x * scale[:, None] + y * along[:, None]
@@ -129,30 +92,6 @@ def _ascend_along(
         feature_tangent = tl.where(y > 0, x, 0.0)
     tl.debug_barrier()
     return feature_tangent
-
-
-@triton.jit
-def _descend_again(
-    gamma, down, ys, scales, x_grads, sums, width,
-    D: tl.constexpr, C: tl.constexpr, E: tl.constexpr, T: tl.constexpr, P: tl.constexpr,
-):  # fmt: skip
-    """Down with what the second derivatives gave each x, for the gradients of the weights on the way up."""
-    channel, column, row = tl.arange(0, C), tl.arange(0, E), tl.arange(0, T)
-    block = row[:, None] * C + channel[None, :]
-    cotangent = tl.zeros((T, C), tl.float32)
-    for step in range(D):
-        k = D - 1 - step
-        weight, total = down + k * (C + E) * C + channel[:, None], sums + k * (C + E) * C + channel[None, :]
-        y, scale = tl.load(ys + k * T * C + block), tl.load(scales + k * T + row)
-        cotangent = tl.where(y > 0, cotangent, 0.0)
-        turn = tl.sum(cotangent * y, 1) / width
-        x_grad = (cotangent - y * turn[:, None]) * scale[:, None] + tl.load(x_grads + k * T * C + block)
-        _add(total + (C + column)[:, None] * C, gamma, x_grad, P)
-        if k > 0:
-            feature = tl.maximum(tl.load(ys + (k - 1) * T * C + block), 0.0)
-            _add(total + channel[:, None] * C, feature, x_grad, P)
-            cotangent = tl.dot(x_grad, tl.load(weight + channel[None, :] * C), input_precision=P)
-    tl.debug_barrier()
 
 
 @triton.jit
@@ -175,7 +114,7 @@ def _eikonal(
         point = (tile * tl.num_programs(0) + part) * T + tl.arange(0, T)
         place, valid = thing * stride_b + point * stride_n, point < points
         gamma, slope, axis = _encoded(encoding, stride_c, place, valid, columns, frequency_scale, E)
-        _ascend(gamma, up, ys, scales, width, eps, D, C, E, T, P)
+        ascend(gamma, up, ys, scales, width, eps, D, C, E, T, P)
         encoding_grad = _descend(seed, down, ys, scales, x_grads, dots, width, D, C, E, T, P) * slope
         gx, gy, gz = (
             _sum_where(encoding_grad, axis == 0),
@@ -188,7 +127,8 @@ def _eikonal(
         along = tl.where((axis == 0)[None, :], gx[:, None], tl.where((axis == 1)[None, :], gy[:, None], gz[:, None]))
         tangent = slope * along * factor[:, None]
         head_grad += tl.sum(_ascend_along(tangent, up, ys, scales, x_grads, dots, sums, width, D, C, E, T, P), 0)
-        _descend_again(gamma, down, ys, scales, x_grads, sums, width, D, C, E, T, P)
+        none = tl.zeros((T, C), tl.float32)
+        descend_to_weights(none, gamma, down, ys, scales, x_grads, sums, width, True, D, C, E, T, P)
     tl.store(head_sums + me * C + tl.arange(0, C), head_grad)
     tl.store(losses + me, tl.sum(loss, 0) * share)
 
@@ -197,7 +137,7 @@ def _eikonal(
 def eikonal_loss(
     encoding: Float[Tensor, "b n e"],
     head: Float[Tensor, "b c 1"],
-    layers: Sequence[BackboneLayer],
+    layers: PackedLayers,
     frequency_scale: float,
     bf16x3: bool = False,
     tile: int = TILE,
@@ -208,21 +148,18 @@ def eikonal_loss(
     Args:
         encoding: homogeneous positional encoding of the points, of which no gradient is taken.
         head: weights of f's last layer.
-        layers: `centered`, of one width.
+        layers: packed.
         frequency_scale: of the encoding.
         bf16x3: make each product three of bfloat16; otherwise in torch's precision of float32 products.
         tile: points that a program takes at a time, a power of two of at least 16.
         programs: how many share the work, over all objects.
 
     Raises:
-        ValueError: another precision than float32, or a device without CUDA.
+        ValueError: another precision than float32.
     """
-    if encoding.dtype != torch.float or not runs_kernels(encoding.device):
-        got = f"{encoding.dtype} on {encoding.device.type}"
-        raise ValueError(f"Expected float32 on a CUDA device, got {got}: set model.hypernetwork.field.kernel=plain.")
-    precision = "bf16x3" if bf16x3 else _PRECISIONS[torch.get_float32_matmul_precision()]
-    weights = [weight for layer in layers for weight in layer if weight is not None]
-    loss: Tensor = _Eikonal.apply(encoding, _Settings(frequency_scale, precision, tile, programs), head, *weights)
+    settings = _Settings(frequency_scale, product_precision(bf16x3, encoding), tile, programs)
+    head = F.pad(head[..., 0].float(), (0, layers.channels - layers.width))
+    loss: Tensor = _Eikonal.apply(encoding, head, layers.down, layers.width, settings)
     return loss
 
 
@@ -235,47 +172,28 @@ class _Settings(NamedTuple):
 
 class _Eikonal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, encoding: Tensor, settings: _Settings, head: Tensor, *weights: Tensor) -> Tensor:
-        rest = zip(weights[1::2], weights[2::2], strict=True)
-        layers = [BackboneLayer(None, weights[0]), *(BackboneLayer(*pair) for pair in rest)]
-        loss, grads = _loss_and_grads(encoding, head, layers, settings)
-        ctx.save_for_backward(*grads)
-        return loss
+    def forward(ctx: Any, encoding: Tensor, head: Tensor, down: Tensor, width: int, settings: _Settings) -> Tensor:
+        (objects, points, columns), (_, depth, rows, c) = encoding.shape, down.shape
+        scale, precision, tile, programs = settings
+        tiles = triton.cdiv(points, tile)
+        parts = min(tiles, max(1, programs // objects))
+        empty = encoding.new_empty
+        sums, head_sums, losses = (
+            down.new_zeros(objects, parts, *down.shape[1:]),
+            empty(objects, parts, c),
+            empty(objects, parts),
+        )
+        blocks, scalars = empty(objects, parts, 2, depth, tile, c), empty(objects, parts, 2, depth, tile)
+        _eikonal[(parts, objects)](
+            encoding, *encoding.stride(), head, down.mT.contiguous(), down, blocks, scalars, sums, head_sums, losses,
+            points, triton.cdiv(tiles, parts), width, columns, scale, 1 / (objects * points), EPS,
+            D=depth, C=c, E=rows - c, T=tile, P=precision, num_warps=8, num_stages=1,
+        )  # fmt: skip
+        ctx.save_for_backward(head_sums.sum(1), sums.sum(1))
+        return losses.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(cotangents[0] * grad for grad in ctx.saved_tensors)
-
-
-def _loss_and_grads(
-    encoding: Tensor, head: Tensor, layers: Sequence[BackboneLayer], settings: _Settings
-) -> tuple[Tensor, list[Tensor]]:
-    """The loss, and its gradients for the head and for the weights of the layers in their order."""
-    scale, precision, tile, programs = settings
-    (objects, points, columns), width, depth = encoding.shape, head.shape[1], len(layers)
-    c, e = (max(_SMALLEST, triton.next_power_of_2(size)) for size in (width, columns))
-    down = torch.stack([_padded(layer, width, c, e) for layer in layers], 1)
-    tiles = triton.cdiv(points, tile)
-    parts = min(tiles, max(1, programs // objects))
-    empty, zeros = encoding.new_empty, encoding.new_zeros
-    sums, head_sums, losses = zeros(objects, parts, depth, c + e, c), empty(objects, parts, c), empty(objects, parts)
-    blocks, scalars = empty(objects, parts, 2, depth, tile, c), empty(objects, parts, 2, depth, tile)
-    _eikonal[(parts, objects)](
-        encoding, *encoding.stride(), F.pad(head[..., 0], (0, c - width)), down.mT.contiguous(), down, blocks, scalars,
-        sums, head_sums, losses, points, triton.cdiv(tiles, parts), width, columns, scale, 1 / (objects * points), EPS,
-        D=depth, C=c, E=e, T=tile, P=precision, num_warps=8, num_stages=1,
-    )  # fmt: skip
-    grads = [head_sums.sum(1)[:, :width, None]]
-    for k, grad in enumerate(sums.sum(1).unbind(1)):
-        feature_grad, encoding_grad = grad[:, :width, :width], grad[:, c : c + columns, :width]
-        grads += [feature_grad, encoding_grad] if k else [encoding_grad]
-    return losses.sum(), grads
-
-
-def _padded(layer: BackboneLayer, width: int, c: int, e: int) -> Float[Tensor, "b c+e c"]:
-    """Weights of a layer, those of features first, with zeros up to the sizes of the kernel's blocks."""
-    encoding_weight = F.pad(layer.encoding_weight, (0, c - width, 0, e - layer.encoding_weight.shape[1]))
-    if layer.feature_weight is None:
-        return F.pad(encoding_weight, (0, 0, c, 0))
-    return torch.cat([F.pad(layer.feature_weight, (0, c - width, 0, c - width)), encoding_weight], 1)
+        head_grad, grad = (cotangents[0] * value for value in ctx.saved_tensors)
+        return None, head_grad, grad, None, None

@@ -42,8 +42,9 @@ class FieldConfig:
         backbone: `fused`, with derivatives written by hand, or `ordinary`, which autograd differentiates: the same values.
         symmetric: f and g at (x, y, z) are those at (|x|, y, z): the object is its own mirror image in the plane x = 0.
         color_scale: factor on the colour head's output before the tanh; a small one keeps fast training from saturating it.
-        kernel: of the eikonal loss in training on a CUDA device: `plain`, many operations; `triton`, one kernel, with products
-            in the trainer's precision (float32, TF32); `triton_bf16x3`, with each of them as three products of bfloat16.
+        kernel: on a CUDA device: `plain`, many operations; `triton`, one kernel each for the backbone's feature, for its
+            gradient, and for the eikonal loss with its gradient, with products in the trainer's precision (float32, TF32);
+            `triton_bf16x3`, with each of them as three products of bfloat16.
 
     Raises:
         ValueError: another `backbone` or `kernel`, or a `color_scale` that is not positive.
@@ -96,10 +97,15 @@ class Field(ImplicitShape):
         *hidden, self.sdf_head, self.color_head = layers
         self.backbone = [_backbone_layer(k, layer, config) for k, layer in enumerate(hidden)]
         self._functions = fused_backbone if config.backbone == "fused" else backbone
+        self._packed = None
+        if config.kernel != "plain" and runs_kernels(self.device):
+            from sdfsrn.kernels.layers import pack  # needs Triton
+
+            self._packed = pack(self.backbone)
 
     def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]:
         """Signed distance (negative inside) and backbone feature."""
-        feature = self._functions.backbone(self._encode(points), self.backbone)
+        feature = self._feature(self._encode(points))
         return self.sdf_head(feature).squeeze(-1), feature
 
     @property
@@ -120,13 +126,12 @@ class Field(ImplicitShape):
 
     def eikonal_loss(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, ""]:
         """The mean of (|grad f| - 1)^2, eq. (10), arXiv:2010.10505; by a kernel, where one is chosen and can run."""
-        if self.config.kernel == "plain" or not (torch.is_grad_enabled() and runs_kernels(points.device)):
+        if self._packed is None or not torch.is_grad_enabled():
             return losses.eikonal_loss(self.gradient(points))
-        from sdfsrn.kernels import eikonal  # needs Triton
+        from sdfsrn.kernels import eikonal
 
-        encoding = self._encode(points.detach())
-        config, bf16x3 = self.config, self.config.kernel == "triton_bf16x3"
-        loss: Tensor = eikonal.eikonal_loss(encoding, self.sdf_head.weight, self.backbone, config.frequency_scale, bf16x3)
+        encoding, head, scale = self._encode(points.detach()), self.sdf_head.weight, self.config.frequency_scale
+        loss: Tensor = eikonal.eikonal_loss(encoding, head, self._packed, scale, self._bf16x3)
         return loss
 
     def detach(self) -> Field:
@@ -142,6 +147,18 @@ class Field(ImplicitShape):
         field = type(self)([Linear(change(bias), change(weight)) for bias, weight in self.layers], self.config)
         field.grid = self.grid
         return field
+
+    @property
+    def _bf16x3(self) -> bool:
+        return self.config.kernel == "triton_bf16x3"
+
+    def _feature(self, encoding: Tensor) -> Tensor:
+        if self._packed is None:
+            return self._functions.backbone(encoding, self.backbone)
+        from sdfsrn.kernels.backbone import backbone
+
+        feature: Tensor = backbone(encoding, self._packed, self._bf16x3)
+        return feature
 
     @staticmethod
     def _folded(vector: Float[Tensor, "b n 3"], points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
