@@ -75,7 +75,7 @@ STEPS = (
     + """
 from sdfsrn.functional.camera import Rays
 from sdfsrn.losses import EikonalLoss
-from sdfsrn.models import DenseRayMarcher, LSTMRayMarcher, SphereTracer
+from sdfsrn.models import DenseRayMarcher, LSTMRayMarcher
 
 result = {}
 for name in json.load(sys.stdin):
@@ -84,7 +84,6 @@ for name in json.load(sys.stdin):
     marcher = {
         "lstm": lambda: LSTMRayMarcher(16, 0.5, num_steps=4, num_bisections=4),
         "implicit": lambda: LSTMRayMarcher(16, 0.5, num_steps=4, num_bisections=4, implicit_gradient=True),
-        "sphere": lambda: SphereTracer(0.5, 8, 4),
         "dense": lambda: DenseRayMarcher(0.5, 1.5, 8),
     }[name]()
     origin, direction = torch.tensor([0.0, 0.0, -1.0]), torch.tensor([0.0, 0.0, 1.0])
@@ -132,7 +131,7 @@ def test_the_same_call_gives_the_same_numbers(case: str, found: dict) -> None:
 
 
 def test_marchers_march_as_with_plain_operations() -> None:
-    found = interpreted(STEPS, dict.fromkeys(["lstm", "implicit", "sphere", "dense"]))
+    found = interpreted(STEPS, dict.fromkeys(["lstm", "implicit", "dense"]))
     for name, values in found.items():
         assert values["hits"] >= 5, name
-        assert max(values["errors"]) < 1e-3, (name, values)
+        assert max(values["errors"]) < 2e-5, (name, values)

@@ -25,7 +25,6 @@ CASES = {
 SCRIPT = """
 import dataclasses, json, sys, types
 import torch
-from interpreter import interpreted
 from sdfsrn.kernels.eikonal import eikonal_loss
 from sdfsrn.kernels.layers import pack
 from sdfsrn.losses import EikonalLoss

@@ -83,7 +83,7 @@ class Training(NamedTuple):
 
         self.step(lap)
         names = PARTS[-len(times) + 1 :]
-        parts = {name: after - before for name, before, after in zip(names, times, times[1:], strict=True)}
+        parts = {name: after - before for name, before, after in zip(names, times[:-1], times[1:], strict=True)}
         return parts | {"step": times[-1] - times[0], "processor": time.process_time() - processor}
 
 

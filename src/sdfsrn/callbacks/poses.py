@@ -27,11 +27,10 @@ CHUNK = 32  # pictures at once
 class RefinedPoses(pl.Callback):
     """Turn flipped poses, decide whether to go on refining the others, and write down what became of them; for `PoseResidual`.
 
-    (1) When its rows may move for the first time, at the check, and halfway from there to the end, training pictures that fit
-    better by `flip_margin` with the object turned by 180 degrees about its vertical axis are turned. Each time the model sees
-    better, so that it finds more of them, and turns wrong ones back. (2) At the check, poses of validation pictures, which the
-    model was not trained on, are refined as well: unless their silhouettes fit better by `min_gain` on average, the annotated
-    poses are taken for good, and the training goes on with these.
+    (1) When its rows may move for the first time, and once more at the check, training pictures that fit better by
+    `flip_margin` with the object turned by 180 degrees about its vertical axis are turned. (2) At the check, poses of
+    validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit better by
+    `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
     moved most.
@@ -53,13 +52,12 @@ class RefinedPoses(pl.Callback):
         self.check, self.num_objects, self.min_gain, self.flip_margin = check, num_objects, min_gain, flip_margin
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
-        """Turn flipped poses before the first step in which poses move, and later; decide at the check."""
+        """Turn flipped poses before the first step in which poses move; decide at the check."""
         if not isinstance(pl_module, ShapeModel) or not isinstance(pl_module.pose, PoseResidual):
             return
         pose = pl_module.pose
-        share = max(self.check, pose.frozen)
-        first, check, late = (math.ceil(part * pl_module.total_steps) for part in (pose.frozen, share, (1 + share) / 2))
-        if trainer.global_step not in (first, check, late):
+        first, check = (math.ceil(share * pl_module.total_steps) for share in (pose.frozen, max(self.check, pose.frozen)))
+        if trainer.global_step not in (first, check):
             return
         validation, training = (trainer.datamodule.dataset(split).source for split in ("val", "train"))  # type: ignore[attr-defined]
         pose.flip(self._flips(pl_module, training))

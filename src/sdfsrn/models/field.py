@@ -154,10 +154,11 @@ class Field(ImplicitShape):
 
     def _feature(self, encoding: Tensor) -> Tensor:
         if self._packed is None:
-            return self._functions.backbone(encoding, self.backbone)
-        from sdfsrn.kernels.backbone import backbone
+            feature: Tensor = self._functions.backbone(encoding, self.backbone)
+            return feature
+        from sdfsrn.kernels.backbone import backbone as by_kernel
 
-        feature: Tensor = backbone(encoding, self._packed, self._bf16x3)
+        feature = by_kernel(encoding, self._packed, self._bf16x3)
         return feature
 
     @staticmethod
