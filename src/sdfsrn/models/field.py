@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -92,12 +92,13 @@ class Field(ImplicitShape):
         grid: where meshes are extracted unless told otherwise.
     """
 
+    _packed: Any = None  # weights for kernels
+
     def __init__(self, layers: Sequence[Linear], config: FieldConfig) -> None:
         self.layers, self.config, self.grid = layers, config, Grid()
         *hidden, self.sdf_head, self.color_head = layers
         self.backbone = [_backbone_layer(k, layer, config) for k, layer in enumerate(hidden)]
         self._functions = fused_backbone if config.backbone == "fused" else backbone
-        self._packed = None
         if config.kernel != "plain" and runs_kernels(self.device):
             from sdfsrn.kernels.layers import pack  # needs Triton
 
