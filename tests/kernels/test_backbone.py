@@ -4,34 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from interpreter import interpreted
+from interpreter import CASES, COMMON, interpreted
 
-CASES = {
-    "paper": [{"width": 16}, 2, 40],
-    "authors": [{"width": 16, "num_frequencies": 5, "frequency_scale": 3.14159}, 1, 20],
-    "one point, odd width": [{"width": 11, "depth": 3, "num_frequencies": 2}, 3, 1],
-    "bare coordinates": [{"width": 32, "depth": 2, "num_frequencies": 0}, 1, 33],
-    "without skip, symmetric": [{"width": 16, "depth": 3, "num_frequencies": 3, "skip": False, "symmetric": True}, 2, 17],
-    "one layer": [{"width": 16, "depth": 1, "num_frequencies": 2}, 1, 16],
-    "ordinary": [{"width": 16, "depth": 2, "num_frequencies": 2, "backbone": "ordinary"}, 1, 20],
-}
-COMMON = """
-import dataclasses, json, sys
-import torch
-from sdfsrn.models import Field, FieldConfig, Hypernetwork
-
-def network_of(settings):
-    torch.manual_seed(0)
-    network = Hypernetwork(4, 8, 1, FieldConfig(**settings))
-    with torch.no_grad():
-        for p in network.parameters():
-            p.copy_(torch.randn_like(p) / p.shape[-1] ** 0.5)
-    return network
-
-def errors(found, truth):
-    assert len(found) == len(truth)
-    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth)]
-"""
 FEATURES = (
     COMMON
     + """

@@ -8,27 +8,17 @@ import pathlib
 import pytest
 import torch
 
-from interpreter import interpreted
+from interpreter import CASES, COMMON, interpreted
 from sdfsrn import build
 from sdfsrn.kernels import check_kernels
 from sdfsrn.models import FieldConfig
 
-CASES = {
-    "paper": [{"width": 16}, 2, 40],
-    "authors": [{"width": 16, "num_frequencies": 5, "frequency_scale": 3.14159}, 1, 20],
-    "one point, odd width": [{"width": 11, "depth": 3, "num_frequencies": 2}, 3, 1],
-    "bare coordinates": [{"width": 32, "depth": 2, "num_frequencies": 0}, 1, 33],
-    "without skip, symmetric": [{"width": 16, "depth": 3, "num_frequencies": 3, "skip": False, "symmetric": True}, 2, 17],
-    "one layer": [{"width": 16, "depth": 1, "num_frequencies": 2}, 1, 16],
-    "ordinary": [{"width": 16, "depth": 2, "num_frequencies": 2, "backbone": "ordinary"}, 1, 20],
-}
-SCRIPT = """
-import dataclasses, json, sys, types
-import torch
+SCRIPT = (
+    COMMON
+    + """
 from sdfsrn.kernels.eikonal import eikonal_loss
 from sdfsrn.kernels.layers import pack
 from sdfsrn.losses import EikonalLoss
-from sdfsrn.models import FieldConfig, Hypernetwork
 
 def loss_and_gradients(network, latent, loss):
     network.zero_grad()
@@ -36,17 +26,9 @@ def loss_and_gradients(network, latent, loss):
     value.backward()
     return [value.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None and p.grad.any())]
 
-def errors(found, truth):
-    assert len(found) == len(truth)
-    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth)]
-
 result = {}
 for name, (settings, objects, points) in json.load(sys.stdin).items():
-    torch.manual_seed(0)
-    network = Hypernetwork(4, 8, 1, FieldConfig(**settings))
-    with torch.no_grad():
-        for p in network.parameters():
-            p.copy_(torch.randn_like(p) / p.shape[-1] ** 0.5)
+    network = network_of(settings)
     latent, uniform = torch.randn(objects, 4), torch.rand(objects, points, 3)
     term = EikonalLoss(num_points=points)
     whole = lambda shape: term(shape, None, None, uniform.to(shape.sdf_head.bias.dtype))
@@ -61,6 +43,7 @@ for name, (settings, objects, points) in json.load(sys.stdin).items():
                     "same": all(torch.equal(a, b) for a, b in zip(kernel, again)), "term": bool(kernel[0] != 0)}
 print(json.dumps(result))
 """
+)
 
 
 @pytest.fixture(scope="module")

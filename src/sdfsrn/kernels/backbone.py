@@ -15,7 +15,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdfsrn.functional.backbone import EPS
-from sdfsrn.kernels.layers import PROGRAMS, TILE, PackedLayers, ascend, descend_to_weights, layer, product_precision
+from sdfsrn.kernels.layers import (
+    PROGRAMS,
+    TILE,
+    PackedLayers,
+    ascend,
+    descend_to_weights,
+    layer,
+    load_encoding,
+    product_precision,
+    shares,
+)
 
 
 @triton.jit
@@ -27,12 +37,10 @@ def _up(
     thing = tl.program_id(1).to(tl.int64)
     channel, column, point = tl.arange(0, C), tl.arange(0, E), tl.program_id(0) * T + tl.arange(0, T)
     valid = point < points
-    known = valid[:, None] & (column < columns)[None, :]
-    place = thing * stride_b + point[:, None] * stride_n + column[None, :] * stride_c
-    gamma = tl.load(encoding + place, known, 0.0)
+    gamma, _ = load_encoding(encoding, thing * stride_b + point * stride_n, stride_c, column, valid, columns)
     feature = tl.zeros((T, C), tl.float32)
     for k in range(D):
-        y, _ = layer(feature, gamma, up + thing * D * (C + E) * C, k, width, eps, C, E, P)
+        y, _scale = layer(feature, gamma, up + thing * D * (C + E) * C, k, width, eps, C, E, P)
         feature = tl.maximum(y, 0.0)
     out = features + (thing * points + point)[:, None] * width + channel[None, :]
     tl.store(out, feature, valid[:, None] & (channel < width)[None, :])
@@ -55,9 +63,7 @@ def _down(
     for tile in range(tiles):
         point = (tile * tl.num_programs(0) + part) * T + tl.arange(0, T)
         valid = point < points
-        known = valid[:, None] & (column < columns)[None, :]
-        place = thing * stride_b + point[:, None] * stride_n + column[None, :] * stride_c
-        gamma = tl.load(encoding + place, known, 0.0)
+        gamma, known = load_encoding(encoding, thing * stride_b + point * stride_n, stride_c, column, valid, columns)
         there = valid[:, None] & (channel < width)[None, :]
         cotangent = tl.load(cotangents + (thing * points + point)[:, None] * width + channel[None, :], there, 0.0)
         ascend(gamma, up, ys, scales, width, eps, D, C, E, T, P)
@@ -82,38 +88,37 @@ def backbone(
         ValueError: another precision than float32.
     """
     settings = (layers.width, product_precision(bf16x3, encoding), tile, programs)
-    feature: Tensor = _Backbone.apply(encoding, layers.down, settings)
+    feature: Tensor = _Backbone.apply(encoding, layers.down, layers.up, settings)
     return feature
 
 
 class _Backbone(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, encoding: Tensor, down: Tensor, settings: tuple[int, str, int, int]) -> Tensor:
+    def forward(ctx: Any, encoding: Tensor, down: Tensor, up: Tensor, settings: tuple[int, str, int, int]) -> Tensor:
         (objects, points, columns), (_, depth, rows, c) = encoding.shape, down.shape
         width, precision, tile, _ = settings
-        up, feature = down.mT.contiguous(), encoding.new_empty(objects, points, width)
+        feature = encoding.new_empty(objects, points, width)
         _up[(triton.cdiv(points, tile), objects)](
             encoding, *encoding.stride(), up, feature, points, width, columns, EPS,
             D=depth, C=c, E=rows - c, T=tile, P=precision, num_warps=8, num_stages=1,
         )  # fmt: skip
         ctx.settings = settings
-        ctx.save_for_backward(encoding, down)
+        ctx.save_for_backward(encoding, down, up)
         return feature
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        encoding, down = ctx.saved_tensors
+        encoding, down, up = ctx.saved_tensors
         (objects, points, columns), (_, depth, rows, c) = encoding.shape, down.shape
         width, precision, tile, programs = ctx.settings
-        tiles = triton.cdiv(points, tile)
-        parts = min(tiles, max(1, programs // objects))
+        parts, tiles = shares(objects, points, tile, programs)
         sums = down.new_zeros(objects, parts, *down.shape[1:])
         blocks, scalars = down.new_empty(objects, parts, depth, tile, c), down.new_empty(objects, parts, depth, tile)
         encoding_grad = encoding.new_empty(encoding.shape)
         _down[(parts, objects)](
-            encoding, *encoding.stride(), cotangents[0].contiguous(), down.mT.contiguous(), down, blocks, scalars, sums,
-            encoding_grad, points, triton.cdiv(tiles, parts), width, columns, EPS,
+            encoding, *encoding.stride(), cotangents[0].contiguous(), up, down, blocks, scalars, sums,
+            encoding_grad, points, tiles, width, columns, EPS,
             D=depth, C=c, E=rows - c, T=tile, P=precision, num_warps=8, num_stages=1,
         )  # fmt: skip
-        return encoding_grad, sums.sum(1), None
+        return encoding_grad, sums.sum(1), None, None

@@ -18,20 +18,29 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdfsrn.functional.backbone import EPS
-from sdfsrn.kernels.layers import PROGRAMS, TILE, PackedLayers, add_product, ascend, descend_to_weights, product_precision
+from sdfsrn.kernels.layers import (
+    PROGRAMS,
+    TILE,
+    PackedLayers,
+    add_product,
+    ascend,
+    descend_to_weights,
+    load_encoding,
+    product_precision,
+    shares,
+)
 
 
 @triton.jit
 def _encoded(encoding, stride_c, place, valid, count, scale, E: tl.constexpr):
     """gamma (T, E), its derivative by the coordinate it is made of, and which columns are made of x, y and z."""
     column = tl.arange(0, E)
-    known = valid[:, None] & (column < count)[None, :]
-    gamma = tl.load(encoding + place[:, None] + column[None, :] * stride_c, known, 0.0)
+    gamma, _ = load_encoding(encoding, place, stride_c, column, valid, count)
     wave = (column >= 3) & (column < count - 1)
     is_sin = ((column - 3) // 3) % 2 == 1
     partner = tl.where(wave, tl.where(is_sin, column - 3, column + 3), column)
     frequency = tl.where(is_sin, scale, -scale) * tl.exp2(((column - 3) // 6).to(tl.float32))
-    other = tl.load(encoding + place[:, None] + partner[None, :] * stride_c, known, 0.0)
+    other, _ = load_encoding(encoding, place, stride_c, partner, valid, count)
     slope = tl.where(wave[None, :], frequency[None, :] * other, tl.where(column < 3, 1.0, 0.0)[None, :])
     return gamma, slope, column % 3
 
@@ -157,13 +166,14 @@ def eikonal_loss(
     Raises:
         ValueError: another precision than float32.
     """
-    settings = _Settings(frequency_scale, product_precision(bf16x3, encoding), tile, programs)
-    head = F.pad(head[..., 0].float(), (0, layers.channels - layers.width))
-    loss: Tensor = _Eikonal.apply(encoding, head, layers.down, layers.width, settings)
+    settings = _Settings(layers.width, frequency_scale, product_precision(bf16x3, encoding), tile, programs)
+    head = F.pad(head[..., 0].float(), (0, layers.down.shape[-1] - layers.width))
+    loss: Tensor = _Eikonal.apply(encoding, head, layers.down, layers.up, settings)
     return loss
 
 
 class _Settings(NamedTuple):
+    width: int
     frequency_scale: float
     precision: str
     tile: int
@@ -172,21 +182,16 @@ class _Settings(NamedTuple):
 
 class _Eikonal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, encoding: Tensor, head: Tensor, down: Tensor, width: int, settings: _Settings) -> Tensor:
+    def forward(ctx: Any, encoding: Tensor, head: Tensor, down: Tensor, up: Tensor, settings: _Settings) -> Tensor:
         (objects, points, columns), (_, depth, rows, c) = encoding.shape, down.shape
-        scale, precision, tile, programs = settings
-        tiles = triton.cdiv(points, tile)
-        parts = min(tiles, max(1, programs // objects))
-        empty = encoding.new_empty
-        sums, head_sums, losses = (
-            down.new_zeros(objects, parts, *down.shape[1:]),
-            empty(objects, parts, c),
-            empty(objects, parts),
-        )
+        width, scale, precision, tile, programs = settings
+        parts, tiles = shares(objects, points, tile, programs)
+        empty, sums = encoding.new_empty, down.new_zeros(objects, parts, *down.shape[1:])
+        head_sums, losses = empty(objects, parts, c), empty(objects, parts)
         blocks, scalars = empty(objects, parts, 2, depth, tile, c), empty(objects, parts, 2, depth, tile)
         _eikonal[(parts, objects)](
-            encoding, *encoding.stride(), head, down.mT.contiguous(), down, blocks, scalars, sums, head_sums, losses,
-            points, triton.cdiv(tiles, parts), width, columns, scale, 1 / (objects * points), EPS,
+            encoding, *encoding.stride(), head, up, down, blocks, scalars, sums, head_sums, losses,
+            points, tiles, width, columns, scale, 1 / (objects * points), EPS,
             D=depth, C=c, E=rows - c, T=tile, P=precision, num_warps=8, num_stages=1,
         )  # fmt: skip
         ctx.save_for_backward(head_sums.sum(1), sums.sum(1))

@@ -26,32 +26,17 @@ _SMALLEST = 16  # side of a block that tensor cores multiply
 
 
 class PackedLayers(NamedTuple):
-    """Weights of all layers (in, out), those of features first, with zeros up to the sizes of the kernels' blocks.
+    """Weights of all layers, those of features first, with zeros up to the sizes of the kernels' blocks.
 
     Attributes:
-        down: differentiable by the layers.
-        width: channels of a feature; the first of `channels`.
-        columns: of an encoding; the first of those behind `channels`.
+        down: (in, out), differentiable by the layers.
+        up: (out, in), the same numbers without gradient.
+        width: channels of a feature; the first of those in a block.
     """
 
     down: Float[Tensor, "b d c+e c"]
+    up: Float[Tensor, "b d c c+e"]
     width: int
-    columns: int
-
-    @property
-    def depth(self) -> int:
-        """How many layers there are."""
-        return self.down.shape[1]
-
-    @property
-    def channels(self) -> int:
-        """Channels of a block, a power of two."""
-        return self.down.shape[3]
-
-    @property
-    def encoding_columns(self) -> int:
-        """Columns of a block of encodings, a power of two."""
-        return self.down.shape[2] - self.channels
 
 
 def pack(layers: Sequence[BackboneLayer]) -> PackedLayers:
@@ -65,7 +50,8 @@ def pack(layers: Sequence[BackboneLayer]) -> PackedLayers:
     if not runs_kernels(device):
         raise ValueError(f"Expected a CUDA device, got {device.type}: set model.hypernetwork.field.kernel=plain.")
     c, e = (max(_SMALLEST, triton.next_power_of_2(size)) for size in (width, columns))
-    return PackedLayers(torch.stack([_padded(layer, width, c, e) for layer in layers], 1), width, columns)
+    down = torch.stack([_padded(layer, width, c, e) for layer in layers], 1)
+    return PackedLayers(down, down.detach().mT.contiguous(), width)
 
 
 def _padded(layer: BackboneLayer, width: int, c: int, e: int) -> Float[Tensor, "b c+e c"]:
@@ -84,6 +70,20 @@ def product_precision(bf16x3: bool, encoding: Tensor) -> str:
     if encoding.dtype != torch.float:
         raise ValueError(f"Expected float32, got {encoding.dtype}: set model.hypernetwork.field.kernel=plain.")
     return "bf16x3" if bf16x3 else _PRECISIONS[torch.get_float32_matmul_precision()]
+
+
+def shares(objects: int, points: int, tile: int, programs: int) -> tuple[int, int]:
+    """How many programs an object has, and how many tiles each of them takes."""
+    tiles = triton.cdiv(points, tile)
+    parts = min(tiles, max(1, programs // objects))
+    return parts, triton.cdiv(tiles, parts)
+
+
+@triton.jit
+def load_encoding(encoding, place, stride_c, column, valid, count):
+    """Some columns of the encodings of a tile, 0 where there is no point or no such column; and where there are both."""
+    known = valid[:, None] & (tl.arange(0, column.shape[0]) < count)[None, :]
+    return tl.load(encoding + place[:, None] + column[None, :] * stride_c, known, 0.0), known
 
 
 @triton.jit
