@@ -136,6 +136,7 @@ def test_messages_go_above_the_bar(terminal: Terminal, clock: Clock, monkeypatch
     logger, handler = logging.getLogger("pytorch_lightning"), logging.StreamHandler(sys.stderr)
     before = logger.handlers[:]
     logger.handlers[:] = [handler]
+    monkeypatch.setattr(logger, "propagate", False)  # whatever other tests left with the root logger
     try:
         made = Progress("Training", 40, "steps")
         clock.seconds += 1
