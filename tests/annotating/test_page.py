@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -403,6 +404,17 @@ def test_the_review_is_sorted_and_opens_pictures(visit):
     assert page.locator("#review").is_hidden()
     assert page.inner_text("#name") == "chair_0.png"
     assert page.evaluate("annotation.step") == "pose"
+
+
+def test_the_review_waits_for_what_was_done_before(visit, monkeypatch):
+    """The server takes half a second for an edit; the keys come at once, the first ones before the picture is open."""
+    annotator = visit()
+    served = annotator.serving.session
+    edit = served.edit
+    monkeypatch.setattr(served, "edit", lambda *given: (time.sleep(0.5), edit(*given))[1])
+    for key in ("n", "2", "Enter", "v"):
+        annotator.page.keyboard.press(key)
+    annotator.page.locator(".sheet-cell", has_text="chair_1.png").wait_for()
 
 
 def test_hostile_names_stay_words(visit, root):

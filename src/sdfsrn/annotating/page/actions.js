@@ -102,6 +102,6 @@ const ANYTIME = new Set(["review", "help", "next", "previous", "escape", "hide"]
 export function act(app, name, chord = "") {
   const { step, run } = ACTIONS[name];
   if (step && step !== app.step) return;
-  if (app.draft || ANYTIME.has(name)) run(app, chord);
+  if (app.draft || (ANYTIME.has(name) && !app.hasEarly)) run(app, chord);
   else app.early.push({ time: performance.now(), run: () => act(app, name, chord) });
 }

@@ -40,6 +40,11 @@ export class App {
     return this.outbox.pending(this.current?.id).some((edit) => edit.do === "box" || edit.grabcut);
   }
 
+  /** Keys wait for the picture that is being opened; later ones wait behind them. */
+  get hasEarly() {
+    return this.early.some(isFresh);
+  }
+
   /** Counts the time since the last input as work, up to `IDLE`. */
   notice() {
     const now = performance.now();
@@ -130,7 +135,7 @@ export class App {
     this._absorb(this.current, draft);
     this.posing.show();
     this.shown("picture");
-    if (isFirst) this.early.splice(0).forEach(({ time, run }) => performance.now() - time < EARLY && run());
+    if (isFirst) this.early.splice(0).filter(isFresh).forEach(({ run }) => run());
     const isWaiting = this.mask && this.outbox.pending(this.current.id).some((edit) => !KEEP_MASK.has(edit.do));
     if (!isWaiting && this.maskShown !== draft.mask) await this.reloadMask();
   }
@@ -249,6 +254,10 @@ export class App {
     this.isHidden = !this.isHidden;
     this.refresh("mask", "overlay");
   }
+}
+
+function isFresh({ time }) {
+  return performance.now() - time < EARLY;
 }
 
 function raise(picture, { name, value }) {

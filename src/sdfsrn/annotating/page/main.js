@@ -62,7 +62,7 @@ class Page {
     this.filmstrip = new Filmstrip(this.app, byId("filmstrip"));
     this.wheel = new Wheel(this.app, byId("wheel"));
     this.review = new Review({
-      server, pictures, sheet: byId("sheet"),
+      server, outbox: this.outbox, pictures, sheet: byId("sheet"),
       open: (id) => {
         this.closeReview();
         this.app.open(id, "pose");

@@ -35,8 +35,8 @@ function paint(canvas, image, draft, pose) {
 
 export class Review {
   /** `open(id)` leaves the sheet for a picture; `improve(picture, pose)` takes over a better pose. */
-  constructor({ server, pictures, sheet, open, improve }) {
-    Object.assign(this, { server, pictures, sheet, open, improve, turn: 0 });
+  constructor({ server, outbox, pictures, sheet, open, improve }) {
+    Object.assign(this, { server, outbox, pictures, sheet, open, improve, turn: 0 });
     this.seen = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
       if (!isIntersecting) return;
       this.seen.unobserve(target);
@@ -48,6 +48,7 @@ export class Review {
   async show(all) {
     this.turn += 1;
     const { turn } = this;
+    await this.outbox.emptied();
     const { sheet, look } = await this.server.json("/api/review");
     if (turn !== this.turn) return;
     const byId = new Map(all.map((picture) => [picture.id, picture]));

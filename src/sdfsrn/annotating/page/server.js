@@ -91,7 +91,7 @@ export class Journal {
 export class Outbox {
   /** `answered(item, draft)`, `refused(item, error)` and `status({ waiting, trouble })` are called as things happen. */
   constructor(server, journal, { answered, refused, status }) {
-    Object.assign(this, { server, journal, answered, refused, status, items: [], isRunning: false });
+    Object.assign(this, { server, journal, answered, refused, status, items: [], run: null });
   }
 
   /** Takes up the edits of a page that was killed. `pictures` are the server's; edits of others are forgotten. */
@@ -101,7 +101,7 @@ export class Outbox {
       if (ids.has(item.name)) this.items.push({ ...item, id: ids.get(item.name) });
       else this.journal.forget(item);
     }
-    this._run();
+    this._start();
   }
 
   add({ id, name }, edit) {
@@ -109,7 +109,7 @@ export class Outbox {
     const item = { id, name, time: Math.max(Date.now(), last + 1), edit: { ...edit, key: crypto.randomUUID() } };
     this.items.push(item);
     this.journal.keep(item);
-    this._run();
+    this._start();
   }
 
   /** Edits of a picture that were not answered yet. */
@@ -117,9 +117,16 @@ export class Outbox {
     return this.items.filter((item) => item.id === id).map((item) => item.edit);
   }
 
+  /** Waits until all edits were answered; from a server that is slow or silent, no longer than for `SLOW`. */
+  async emptied() {
+    await Promise.race([this.run, new Promise((resolve) => setTimeout(resolve, SLOW))]);
+  }
+
+  _start() {
+    if (this.items.length > 0) this.run ??= this._run();
+  }
+
   async _run() {
-    if (this.isRunning) return;
-    this.isRunning = true;
     for (let tries = 0; this.items.length > 0;) {
       const [item] = this.items;
       const [draft, error] = await this._send(item).then((answer) => [answer, null], (reason) => [null, reason]);
@@ -140,7 +147,7 @@ export class Outbox {
         reportError(fault);  // edits go on to be saved whatever happens on the screen
       }
     }
-    this.isRunning = false;
+    this.run = null;
     this.status({ waiting: 0, trouble: null });
   }
 
