@@ -116,7 +116,7 @@ def test_a_resumed_run_has_the_same_poses(run: pathlib.Path, tmp_path: pathlib.P
     same(whole, resumed.state_dict())
 
 
-STAY = ["model/pose=residual", "callbacks.poses.min_gain=1", "callbacks.poses.flip_margin=null"]
+STAY = ["model/pose=residual", "callbacks.poses.min_gain=1", "callbacks.poses.flip_evidence=null"]
 
 
 def test_poses_that_fit_stay(tmp_path: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from sdfsrn.data.source import Source, evenly_spaced
 from sdfsrn.functional.rotation import common_rotation, flipped
 from sdfsrn.models.pose import PoseResidual
-from sdfsrn.poses.refining import pose_fit, refine_poses
+from sdfsrn.poses.refining import flip_evidence, pose_fit, refine_poses
 from sdfsrn.poses.table import PoseRecord, moved_sheet, write_poses
 from sdfsrn.structures import Views
 from sdfsrn.system import ShapeModel
@@ -27,8 +27,8 @@ CHUNK = 32  # pictures at once
 class RefinedPoses(pl.Callback):
     """Turn flipped poses, decide whether to go on refining the others, and write down what became of them; for `PoseResidual`.
 
-    (1) When its rows may move for the first time, and once more at the check, training pictures that fit better by
-    `flip_margin` with the object turned by 180 degrees about its vertical axis are turned. (2) At the check, poses of
+    (1) When its rows may move for the first time, and once more at the check, training pictures that fit better with the
+    object turned by 180 degrees about its vertical axis are turned, where `flip_evidence` is strong enough. (2) At the check, poses of
     validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit better by
     `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
 
@@ -40,16 +40,16 @@ class RefinedPoses(pl.Callback):
         check: share of the training before the check.
         num_objects: validation pictures that are looked at, at most.
         min_gain: in intersection over union.
-        flip_margin: in the score of `pose_fit`; None turns none.
+        flip_evidence: least log-likelihood ratio of a flipped to a right pose; None turns none.
     """
 
     def __init__(
-        self, folder: str, check: float = 0.5, num_objects: int = 24, min_gain: float = 0.02, flip_margin: float | None = 0.03
+        self, folder: str, check: float = 0.5, num_objects: int = 24, min_gain: float = 0.02, flip_evidence: float | None = 1.25
     ) -> None:
         if not 0 <= check < 1:
             raise ValueError(f"Expected callbacks.poses.check of at least 0 and less than 1, got {check}.")
         self.folder = pathlib.Path(folder)
-        self.check, self.num_objects, self.min_gain, self.flip_margin = check, num_objects, min_gain, flip_margin
+        self.check, self.num_objects, self.min_gain, self.flip_evidence = check, num_objects, min_gain, flip_evidence
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
         """Turn flipped poses before the first step in which poses move; decide at the check."""
@@ -92,15 +92,15 @@ class RefinedPoses(pl.Callback):
 
     @torch.no_grad()
     def _flips(self, model: ShapeModel, source: Source) -> Bool[Tensor, " n"]:
-        """Which training pictures fit better by the margin with the object turned about, as it is now."""
+        """Which training pictures fit clearly better with the object turned about, as it is now."""
         pose = _residual(model)
-        if self.flip_margin is None:
+        if self.flip_evidence is None:
             return torch.zeros_like(pose.flipped)
         gains = []
         for views in _chunks(model, source):
             now, turned = pose_fit(model, views, [pose(views).camera, flipped(pose.start(views))]).score
             gains.append(turned - now)
-        return torch.cat(gains) > self.flip_margin
+        return flip_evidence(torch.cat(gains)) > self.flip_evidence
 
     @torch.no_grad()
     def _records(self, model: ShapeModel, source: Source) -> tuple[list[PoseRecord], np.ndarray]:
