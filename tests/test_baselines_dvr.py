@@ -149,6 +149,7 @@ def test_another_model_s_checkpoint_is_refused_by_name(run: pathlib.Path, tmp_pa
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_hull_reading_trains_and_needs_several_views(tmp_path: pathlib.Path) -> None:
     for name, overrides in (("occupied", []), ("supervised", ["model.losses.weights.depth=10"])):
         folder = trained(tmp_path / name, "test=false", "trainer.val_check_interval=5", *overrides, model="dvr_depth", steps=10)
@@ -209,6 +210,7 @@ def seen(model: DVR, views: Views) -> torch.Tensor:
         return model.render(model(views.image), views).opacity >= 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_occupied", ["predicted", "free"])
 def test_one_picture_is_learned_by_heart(first_occupied: str) -> None:
     model = small_model(first_occupied)

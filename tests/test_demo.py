@@ -158,6 +158,7 @@ def test_examples_are_optional(checkpoint: pathlib.Path, tmp_path: pathlib.Path)
     assert typical_crop([]) > 1
 
 
+@pytest.mark.slow
 def test_without_gradio_one_line_says_what_to_install(tmp_path: pathlib.Path) -> None:
     code = "import sys; sys.modules['gradio'] = None; from sdfsrn.demo import main; main()"
     command = [sys.executable, "-c", code, "ckpt_path=any.ckpt", "hydra.run.dir=run"]

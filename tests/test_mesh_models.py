@@ -41,7 +41,8 @@ from sdfsrn.runtime.configs import config_folder
 from sdfsrn.structures import Views
 from sdfsrn.train import train
 
-BOTH = pytest.mark.parametrize("name", ["softras", "cmr"])
+NAMES = ["softras", pytest.param("cmr", marks=pytest.mark.slow)]
+BOTH = pytest.mark.parametrize("name", NAMES)
 SIZE = 32
 SMALL = {
     "softras": ["model.encoder.widths=[4,8]", "model.encoder.hidden_width=16", "model.decoder.widths=[16,16]"],
@@ -102,7 +103,7 @@ def trained(name: str, folder: pathlib.Path, *more: str) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["softras", "cmr"])
+@pytest.fixture(scope="module", params=NAMES)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of a training by the command; its parent is named after the model."""
     folder = tmp_path_factory.mktemp("meshes") / request.param / "run"

@@ -73,6 +73,7 @@ def test_notebooks_are_committed_without_outputs(path: pathlib.Path) -> None:
         assert cell.get("execution_count") is None
 
 
+@pytest.mark.slow
 def test_reconstruct_an_image_finds_the_quickstart(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "outputs" / "train" / "2026-01-01_00-00-00"
     save_checkpoint(run / "checkpoints" / "best.ckpt", tmp_path / "cache")

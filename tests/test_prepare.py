@@ -190,6 +190,7 @@ def test_any_data_set_becomes_a_folder_and_comes_back(boxes: tuple[pathlib.Path,
         assert first.points.shape == second.points.shape
 
 
+@pytest.mark.slow
 def test_a_folder_without_truth_trains(boxes: tuple[pathlib.Path, dict], tmp_path: pathlib.Path) -> None:
     """Own pictures: no 3D anywhere, the best checkpoint is chosen by silhouettes, objects count as not measured."""
     root = tmp_path / "folder"

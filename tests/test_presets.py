@@ -62,6 +62,7 @@ def saved(folder: pathlib.Path, name: str = "last") -> dict[str, dict[str, torch
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_overfitting_a_few_pictures_lowers_their_loss(
     tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

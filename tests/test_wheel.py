@@ -39,6 +39,7 @@ def test_wheel_carries_every_config(site: pathlib.Path) -> None:
     assert all((site / folder / name).is_file() for name in assets)
 
 
+@pytest.mark.slow
 def test_wheel_trains_from_an_empty_folder(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
     code = "import sdfsrn, sdfsrn.train; print(sdfsrn.__file__); sdfsrn.train.main()"
     overrides = ["debug=fast", "data.num_objects=4", "data.num_eval_objects=1", "data.shapes.views_per_object=2"]
@@ -73,6 +74,7 @@ def test_wheel_shows_chairs_without_any_argument(site: pathlib.Path, tmp_path: p
     assert len(list(run.glob("*_turntable.png"))) == len(stems)
 
 
+@pytest.mark.slow
 def test_no_module_imports_the_command_that_would_hide_the_function_reconstruct() -> None:
     code = (
         "import pkgutil, importlib, sdfsrn\n"

@@ -149,6 +149,7 @@ def test_a_page_of_a_server_that_was_started_anew_says_so(launcher, root):
     serving.close()
 
 
+@pytest.mark.slow
 def test_a_second_tab_waits_for_the_first(launcher, root):
     browser = launcher()
     context = browser.new_context()

@@ -101,6 +101,7 @@ def test_configurations_are_trained_in_turn_and_measured_as_they_learn(
     assert "training color error ↓" in shown
 
 
+@pytest.mark.slow
 def test_a_time_budget_becomes_steps_by_the_pace_and_views_are_measured_without_ground_truth(
     learn: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

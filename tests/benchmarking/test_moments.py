@@ -39,6 +39,7 @@ def fit(folder: pathlib.Path, callbacks: str, record: Moments) -> dict[str, torc
     return weights(_fit(config, 0, 3, record).lightning_module)
 
 
+@pytest.mark.slow
 def test_measuring_does_not_change_the_training(tmp_path: pathlib.Path) -> None:
     """Neither by random numbers, nor by batch statistics, nor by gradients; averaged weights are what is measured."""
     seen: dict[str, list[dict[str, torch.Tensor]]] = {"default": [], "[default,ema]": []}

@@ -72,14 +72,17 @@ def trained(folder: pathlib.Path, *overrides: str) -> dict[str, Tensor]:
     [
         SDFSRN,
         [*SDFSRN, "model/encoder=resnet", "model.encoder.weights=null", "data.jitter=true"],
-        [
-            *SDFSRN,
-            "model/pose=residual",
-            "callbacks.poses.min_gain=-1",
-            "data.pose_noise=10",
-            "data.mirror=true",
-            "data.shapes.image_size=24",
-        ],
+        pytest.param(
+            [
+                *SDFSRN,
+                "model/pose=residual",
+                "callbacks.poses.min_gain=-1",
+                "data.pose_noise=10",
+                "data.mirror=true",
+                "data.shapes.image_size=24",
+            ],
+            marks=pytest.mark.slow,
+        ),
         [*DVR, "model.raymarcher.doublings=[2,4]"],  # whose steps have more samples as training goes on
     ],
 )

@@ -307,6 +307,7 @@ def killed(kills: int, seed: int, whole: pathlib.Path, tmp_path: pathlib.Path) -
     same(folder, whole)
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_nothing_had_happened(whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
     killed(3, 0, whole, tmp_path)
 

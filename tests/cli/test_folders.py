@@ -92,6 +92,7 @@ def test_a_sweep_does_not_write_to_a_running_folder(
     assert end.startswith("error: Expected a folder without a running process")
 
 
+@pytest.mark.slow
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path: pathlib.Path) -> None:
     """Sweeps too; `%Y` makes the second a year."""
     name = "${paths.root}/a b/${now:%Y}"

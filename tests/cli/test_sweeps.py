@@ -109,6 +109,7 @@ def test_a_failed_job_does_not_end_a_grid(launcher: list[str], sweep: Sweep, tmp
         assert error in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
 def test_who_wants_a_sweep_to_end_ends_it(wish: BaseException, sweep: Sweep, tmp_path: pathlib.Path) -> None:
     def job(config: DictConfig) -> None:
@@ -128,6 +129,7 @@ def states(folder: pathlib.Path) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.slow
 def test_a_study_survives_its_trials_and_goes_on(sweep: Sweep, tmp_path: pathlib.Path) -> None:
     search = ["hparams_search=optuna", "hydra.sweeper.n_trials=4"]
     status, shown = sweep(failing(), *search)

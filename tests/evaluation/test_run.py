@@ -137,6 +137,7 @@ def test_results_come_one_by_one_and_say_what_became_of_each_object() -> None:
     assert len(list(results(Constant(), Five(), PROTOCOL, {}, EvaluationOptions(limit=2)))) == 2
 
 
+@pytest.mark.slow
 def test_no_mesh_outlives_its_object(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive, most, mesh = weakref.WeakSet(), [], Balls.mesh
 

@@ -104,6 +104,7 @@ def test_the_same_call_gives_the_same_numbers(case: str, found: dict) -> None:
     assert found[case]["same"]
 
 
+@pytest.mark.slow
 def test_marchers_march_as_with_plain_operations() -> None:
     found = interpreted(STEPS, dict.fromkeys(["lstm", "implicit", "dense"]))
     for name, values in found.items():

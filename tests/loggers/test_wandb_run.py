@@ -321,5 +321,6 @@ def test_without_a_checkout_or_git_there_is_no_git_state(tmp_path: pathlib.Path,
     assert _git_state() == {}
 
 
+@pytest.mark.slow
 def test_wandb_is_imported_only_when_asked_for() -> None:
     subprocess.run([sys.executable, "-c", "import sdfsrn.train, sys; assert 'wandb' not in sys.modules"], check=True)

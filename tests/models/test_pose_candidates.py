@@ -411,6 +411,7 @@ def test_models_of_whole_pictures_are_refused() -> None:
         candidates().check(Whole.__new__(Whole))
 
 
+@pytest.mark.slow
 def test_a_training_resumes_exactly(tmp_path: pathlib.Path) -> None:
     """In two parts it ends with the weights of one; errors of poses are logged; its checkpoint loads, its code grown so far."""
     settings = [

@@ -21,7 +21,7 @@ def test_evidence_is_the_log_likelihood_ratio(mean: float, spread: float) -> Non
 
 
 def test_a_model_that_tells_no_front_from_a_back_turns_nothing() -> None:
-    """Of gains about 0, as wide as they may be, at most one in a hundred is evidence; of gains that are mostly above 0, none."""
+    """Of gains about 0, as wide as they may be, at most one in a hundred is evidence; of mostly positive ones, none."""
     gain = torch.randn(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for scale in (0.02, 0.2):
         assert (flip_evidence(scale * gain) > 1.25).float().mean() <= 0.01

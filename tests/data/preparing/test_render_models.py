@@ -288,6 +288,7 @@ for attempt in range(4):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_runs_are_continued(balls: pathlib.Path, tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-c", KILLER, str(balls), str(tmp_path / "out")]
