@@ -109,8 +109,10 @@ def test_a_failed_job_does_not_end_a_grid(launcher: list[str], sweep: Sweep, tmp
         assert error in log.read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("wish", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "wish",
+    [pytest.param(KeyboardInterrupt(), marks=pytest.mark.slow, id="Ctrl-C"), pytest.param(SystemExit(143), id="SIGTERM")],
+)
 def test_who_wants_a_sweep_to_end_ends_it(wish: BaseException, sweep: Sweep, tmp_path: pathlib.Path) -> None:
     def job(config: DictConfig) -> None:
         if config.seed == 1:

@@ -27,7 +27,7 @@ print(json.dumps(result))
 
 
 def test_kernels_compile_and_fit_into_shared_memory() -> None:
-    """Of a multiprocessor of an H100, with the paper's 128 channels and 40 columns, in two layers."""
+    """The memory is that of one multiprocessor of an H100. Networks have two layers of 128 channels."""
     settings = {"D": 2, "C": 128, "E": 64, "T": 64, "P": "tf32"}
     found = interpreted(SCRIPT, dict.fromkeys(["up", "down", "eikonal"], settings), interpret=False)
     assert set(found) == {"up", "down", "eikonal"}

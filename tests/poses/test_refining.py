@@ -12,7 +12,7 @@ from sdfsrn.poses.refining import flip_evidence
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.1, 0.05), (0.05, 0.08), (0.4, 0.1)])
 def test_evidence_is_the_log_likelihood_ratio(mean: float, spread: float) -> None:
-    """Of two normal distributions, one of which 2 % of the pictures come from."""
+    """Gains come from two normal distributions; 2 % of the pictures are flipped."""
     random = np.random.default_rng(0)
     gain = np.r_[random.normal(-mean, spread, 98000), random.normal(mean, spread, 2000)]
     expected = norm.logpdf(gain, mean, spread) - norm.logpdf(gain, -mean, spread)
@@ -21,7 +21,7 @@ def test_evidence_is_the_log_likelihood_ratio(mean: float, spread: float) -> Non
 
 
 def test_a_model_that_tells_no_front_from_a_back_turns_nothing() -> None:
-    """Of gains about 0, as wide as they may be, at most one in a hundred is evidence; of mostly positive ones, none."""
+    """Gains scatter about 0: one in a hundred is evidence at most. Most are positive: none is."""
     gain = torch.randn(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for scale in (0.02, 0.2):
         assert (flip_evidence(scale * gain) > 1.25).float().mean() <= 0.01

@@ -31,8 +31,7 @@ def _halve(number: int, folder: str) -> str | None:
     return None if number else "zero"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("num_workers", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_failures_are_named_and_the_others_done(tmp_path: pathlib.Path, num_workers: int) -> None:
     jobs = {f"job {i}": (i, str(tmp_path)) for i in range(6)}
     notes: dict[str, str] = {}

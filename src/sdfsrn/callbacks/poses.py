@@ -28,9 +28,9 @@ class RefinedPoses(pl.Callback):
     """Turn flipped poses, decide whether to go on refining the others, and write down what became of them; for `PoseResidual`.
 
     (1) When its rows may move for the first time, and once more at the check, training pictures that fit better with the
-    object turned by 180 degrees about its vertical axis are turned, where `flip_evidence` is strong enough. (2) At the check,
-    poses of validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit better
-    by `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
+    object turned by 180 degrees about its vertical axis are turned, where the evidence is above `flip_evidence`. (2) At the
+    check, poses of validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit
+    better by `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
     moved most.
