@@ -226,16 +226,17 @@ def test_wrong_poses_are_what_was_asked_for() -> None:
 
 
 def test_flips_are_looked_for_twice(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When poses begin to move, and at the check; a picture that is turned twice is as it was."""
+    """When poses begin to move, and at the check, where both looks together decide."""
     steps = []
 
     def found(self: RefinedPoses, model: sdfsrn.ShapeModel, source: Source) -> torch.Tensor:
         steps.append(model.trainer.global_step)
-        chosen = torch.zeros_like(model.pose.flipped)
-        chosen[0] = True
-        return chosen
+        looks = {2: [2.0, 2.0, 1.0, 1.0, -9.0], 4: [1.0, -0.5, 2.0, 1.4, 4.0]}  # of poses 0 and 1 as the first has turned them
+        return torch.tensor([*looks[steps[-1]], -1.0, -1.0, -1.0])
 
-    monkeypatch.setattr(RefinedPoses, "_flips", found)
+    monkeypatch.setattr(RefinedPoses, "_evidence", found)
     model = fit(tmp_path, *RESIDUAL)
     assert steps == [2, 4]
-    assert not model.pose.flipped.any()
+    # 2 - 1 is below 2 x 1.25 on either side: turned once, not turned back, as 1 - 2 is no evidence for the annotated pose
+    assert model.pose.flipped.tolist() == [True, True, True, False, False, False, False, False]
+    assert model.pose.evidence.tolist() == pytest.approx([1.0, 2.5, 3.0, 2.4, -5.0, -2.0, -2.0, -2.0])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class RefinedPoses(pl.Callback):
     """Turn flipped poses, decide whether to go on refining the others, and write down what became of them; for `PoseResidual`.
 
     (1) When its rows may move for the first time, and once more at the check, training pictures that fit better with the
-    object turned by 180 degrees about its vertical axis are turned, where the evidence is above `flip_evidence`. (2) At the
-    check, poses of validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit
+    object turned by 180 degrees about its vertical axis are turned, where the evidence of the looks so far is above
+    `flip_evidence` on average. (2) At the check, poses of validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit
     better by `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
@@ -40,7 +40,7 @@ class RefinedPoses(pl.Callback):
         check: share of the training before the check.
         num_objects: validation pictures that are looked at, at most.
         min_gain: in intersection over union.
-        flip_evidence: least log-likelihood ratio of a flipped to a right pose; None turns none.
+        flip_evidence: least log-likelihood ratio of a flipped to a right pose, mean of the looks; None turns none.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class RefinedPoses(pl.Callback):
         if trainer.global_step not in (first, check):
             return
         validation, training = (trainer.datamodule.dataset(split).source for split in ("val", "train"))  # type: ignore[attr-defined]
-        pose.flip(self._flips(pl_module, training))
+        if self.flip_evidence is not None:
+            pose.weigh(self._evidence(pl_module, training), self.flip_evidence)
         words = f"Poses: {int(pose.flipped.sum())} of {len(pose.rows)} are turned by 180 degrees"
         if trainer.global_step == check:
             gain = self._gain(pl_module, validation)
@@ -91,16 +92,13 @@ class RefinedPoses(pl.Callback):
         return float((after - before).mean())
 
     @torch.no_grad()
-    def _flips(self, model: ShapeModel, source: Source) -> Bool[Tensor, " n"]:
-        """Which training pictures fit clearly better with the object turned about, as it is now."""
-        pose = _residual(model)
-        if self.flip_evidence is None:
-            return torch.zeros_like(pose.flipped)
-        gains = []
+    def _evidence(self, model: ShapeModel, source: Source) -> Float[Tensor, " n"]:
+        """How much speaks for a flip of each training picture's pose as it is now."""
+        pose, gains = _residual(model), []
         for views in _chunks(model, source):
             now, turned = pose_fit(model, views, [pose(views).camera, flipped(pose.start(views))]).score
             gains.append(turned - now)
-        return flip_evidence(torch.cat(gains)) > self.flip_evidence
+        return flip_evidence(torch.cat(gains))
 
     @torch.no_grad()
     def _records(self, model: ShapeModel, source: Source) -> tuple[list[PoseRecord], np.ndarray]:

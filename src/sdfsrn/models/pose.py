@@ -108,6 +108,8 @@ class PoseResidual(GivenPose):
     Attributes:
         rows: w of all pictures, radians about the camera's axes x, y, z.
         flipped: pictures whose object is first turned by 180 degrees about the world's y axis.
+        evidence: that the annotated pose is flipped, the sum of all looks; see `weigh`.
+        looks: how many there were.
         moving: the rows may move, until `stay` forbids it.
     """
 
@@ -117,6 +119,8 @@ class PoseResidual(GivenPose):
     square: Tensor
     count: Tensor
     flipped: Tensor
+    evidence: Tensor
+    looks: Tensor
     moving: Tensor
 
     def __init__(
@@ -133,12 +137,13 @@ class PoseResidual(GivenPose):
         self.sigma, self.lr, self.frozen, self.prior, self.bound = sigma, lr, frozen, prior, bound
         self._rate = 0.0
         self.register_buffer("moving", torch.ones((), dtype=torch.bool))
+        self.register_buffer("looks", torch.zeros((), dtype=torch.int64))
         self._allocate(0)
 
     def _allocate(self, count: int) -> None:
         like = self.rows if "rows" in self._parameters else torch.zeros(0)
         self.rows = nn.Parameter(like.new_zeros(count, 3))
-        for name, shape in {"mean": (count, 3), "square": (count, 3), "count": (count, 1)}.items():
+        for name, shape in {"mean": (count, 3), "square": (count, 3), "count": (count, 1), "evidence": (count,)}.items():
             self.register_buffer(name, like.new_zeros(shape))
         self.register_buffer("flipped", torch.zeros(count, dtype=torch.bool, device=like.device))
 
@@ -186,6 +191,21 @@ class PoseResidual(GivenPose):
     def penalty(self, views: Views) -> Float[Tensor, ""]:
         """`prior` times the mean of |w|^2 / sigma^2."""
         return self.prior * rotation_prior(self.rows[views.index], self.sigma)
+
+    @torch.no_grad()
+    def weigh(self, evidence: Float[Tensor, " n"], least: float) -> None:
+        """Turn the objects of the pictures about whose mean evidence of all looks is above `least`.
+
+        Looks at the same pictures agree in part, so that their log-likelihood ratios are averaged and not added up.
+
+        Args:
+            evidence: of this look, that the pose as it is now is flipped: see `flip_evidence`.
+            least: mean log-likelihood ratio.
+        """
+        now = torch.where(self.flipped, -1.0, 1.0)
+        self.evidence += now * evidence
+        self.looks += 1
+        self.flip(now * self.evidence > least * self.looks)
 
     @torch.no_grad()
     def flip(self, chosen: Bool[Tensor, " n"]) -> None:

@@ -19,7 +19,7 @@ from sdfsrn.system import ShapeModel
 
 SIDE = 32  # silhouettes are compared on at most so many rows and columns
 REFINED_RAYS = 256  # per picture and step
-GAIN_ERROR = 0.01  # of the score, by comparing on SIDE rows and columns
+LEAST_SPREAD = 0.05  # of gains in the score that is believed: they have longer tails than a normal distribution
 
 
 class PoseFit(NamedTuple):
@@ -62,14 +62,14 @@ def flip_evidence(gain: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     Turned by 180 degrees, a right pose becomes a flipped one, and a flipped one right. So if the gains of right poses scatter
     about -mu, those of flipped ones scatter about mu. With normal distributions of standard deviation s the ratio is
     2 mu gain / s^2. As most poses are taken for right, mu is minus the median of all gains, and s 1.4826 times their median
-    absolute deviation. A model that tells no front from a back has mu near 0, and nothing speaks for a flip.
+    absolute deviation, at least LEAST_SPREAD. A model that tells no front from a back has mu near 0, and nothing speaks for a flip.
 
     Args:
         gain: in the score of `pose_fit`, by a flip.
     """
     center = gain.median()
     spread = 1.4826 * (gain - center).abs().median()
-    return 2 * (-center).clamp(min=0) * gain / spread.clamp(min=GAIN_ERROR) ** 2
+    return 2 * (-center).clamp(min=0) * gain / spread.clamp(min=LEAST_SPREAD) ** 2
 
 
 def refine_poses(
