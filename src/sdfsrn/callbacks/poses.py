@@ -29,8 +29,9 @@ class RefinedPoses(pl.Callback):
 
     (1) When its rows may move for the first time, and once more at the check, training pictures that fit better with the
     object turned by 180 degrees about its vertical axis are turned, where the evidence of the looks so far is above
-    `flip_evidence` on average. (2) At the check, poses of validation pictures, which the model was not trained on, are refined as well: unless their silhouettes fit
-    better by `min_gain` on average, the annotated poses are taken for good, and the training goes on with these.
+    `flip_evidence` on average. (2) At the check, poses of validation pictures, which the model was not trained on, are
+    refined as well: unless their silhouettes fit better by `min_gain` on average, the annotated poses are taken for good, and
+    the training goes on with these.
 
     Writes `poses.csv` and `poses.json` at the end of training, see `write_poses`, and `poses.png` with the pictures whose pose
     moved most.

@@ -62,7 +62,8 @@ def flip_evidence(gain: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     Turned by 180 degrees, a right pose becomes a flipped one, and a flipped one right. So if the gains of right poses scatter
     about -mu, those of flipped ones scatter about mu. With normal distributions of standard deviation s the ratio is
     2 mu gain / s^2. As most poses are taken for right, mu is minus the median of all gains, and s 1.4826 times their median
-    absolute deviation, at least LEAST_SPREAD. A model that tells no front from a back has mu near 0, and nothing speaks for a flip.
+    absolute deviation, at least LEAST_SPREAD. A model that tells no front from a back has mu near 0, and nothing speaks for a
+    flip.
 
     Args:
         gain: in the score of `pose_fit`, by a flip.
