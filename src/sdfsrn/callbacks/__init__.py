@@ -1,6 +1,7 @@
-"""Callbacks: sphere pretraining, CUDA graphs, compiled terms, guards, pictures, monitors, progress and the last checkpoint."""
+"""Callbacks: pretraining, CUDA graphs, compiled terms, guards, encoding, poses, pictures, monitors, the last checkpoint."""
 
 from sdfsrn.callbacks.compiling import CompileTerms
+from sdfsrn.callbacks.encoding import CoarseToFine
 from sdfsrn.callbacks.graphs import CaptureSteps
 from sdfsrn.callbacks.guards import CollapseWarning, EarlyStopping, FiniteLoss
 from sdfsrn.callbacks.last_checkpoint import LastCheckpoint
@@ -12,6 +13,7 @@ from sdfsrn.callbacks.progress import ProgressBar
 
 __all__ = [
     "CaptureSteps",
+    "CoarseToFine",
     "CollapseWarning",
     "CompileTerms",
     "EarlyStopping",

@@ -5,6 +5,7 @@ Every channel is stored contiguously, since operations on rows of three numbers 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,6 +40,18 @@ def encoding_vjp(
     v_cos, v_sin = _waves(cotangent, num_frequencies).unbind(1)
     frequency = _frequencies(encoding, num_frequencies, frequency_scale)
     return (cotangent[:3] + (frequency * (v_sin * cos - v_cos * sin)).sum(0)).movedim(0, -1)
+
+
+def band_weights(done: float, like: Float[Tensor, " l"]) -> Float[Tensor, " l"]:
+    """Weights of L frequencies when the share `done` of them is there; each fades in as half a cosine.
+
+    Eq. (14), arXiv:2104.06405.
+
+    >>> band_weights(0.375, torch.zeros(4)).tolist()
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    there = done * len(like) - torch.arange(len(like), dtype=like.dtype, device=like.device)
+    return (1 - (math.pi * there.clamp(0, 1)).cos()) / 2
 
 
 class _Encoding(torch.autograd.Function):
