@@ -44,7 +44,8 @@ class CoarseToFine(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Views, batch_idx: int) -> None:
         """Set how much of each frequency is seen."""
-        assert isinstance(pl_module, ShapeModel) and isinstance(pl_module.hypernetwork, Hypernetwork)
+        assert isinstance(pl_module, ShapeModel)
+        assert isinstance(pl_module.hypernetwork, Hypernetwork)
         bands = pl_module.hypernetwork.bands
         assert bands is not None  # since `setup`
         done = (trainer.global_step / pl_module.total_steps - self.start) / (self.end - self.start)
