@@ -178,6 +178,47 @@ def test_strokes_are_painted_before_the_server_answers(visit, root, monkeypatch)
     assert page.evaluate("annotation.draft.undo") == 2
 
 
+def test_a_mask_can_be_shown_by_what_is_dark_outside(visit):
+    """For objects as green as the overlay: nothing lies over what is inside; hiding and the next press take it back."""
+    annotator = visit()
+    page = annotator.page
+    page.keyboard.press("r")
+    annotator.drag((100, 100), (200, 100))
+
+    def over(*points):
+        return page.evaluate(
+            """(points) => {
+                const { stage } = annotation;
+                stage.draw();
+                const { canvas } = stage.contexts.mask;
+                const context = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+                context.drawImage(canvas, 0, 0);
+                return points.map(([x, y]) => {
+                    const at = stage.view.toStage(x, y).map((value) => Math.round(value * stage.ratio));
+                    return [...context.getImageData(...at, 1, 1).data];
+                });
+            }""",
+            [list(point) for point in points],
+        )
+
+    inside, outside = (150, 100), (150, 250)
+    green, nothing = over(inside, outside)
+    assert green[1] > green[0]
+    assert green[3] > 0
+    assert nothing[3] == 0
+    page.keyboard.press("k")
+    assert page.get_attribute("[data-action=dim]", "aria-pressed") == "true"
+    bare, dark = over(inside, outside)
+    assert bare[3] == 0
+    assert dark[:3] == [0, 0, 0]
+    assert dark[3] == pytest.approx(0.72 * 255, abs=2)
+    page.keyboard.press("h")
+    assert [pixel[3] for pixel in over(inside, outside)] == [0, 0]
+    page.keyboard.press("h")
+    page.keyboard.press("k")
+    assert over(inside, outside) == [green, nothing]
+
+
 def test_undo_and_redo_walk_through_strokes_turns_and_flags(visit, root):
     annotator = visit()
     page, keyboard = annotator.page, annotator.page.keyboard

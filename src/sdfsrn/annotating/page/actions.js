@@ -49,6 +49,7 @@ export const ACTIONS = {
   unsure: { group: "Flow", keys: ["u"], does: "unsure: look again later", run: (app) => app.flag("unsure") },
   zoom: { group: "Flow", keys: ["z"], does: "zoom to the object, and back", run: (app) => app.zoomToObject() },
   hide: { group: "Flow", keys: ["h"], does: "hide what is drawn over the picture", run: (app) => app.hide() },
+  dim: { group: "Flow", keys: ["k"], does: "darken what is outside the mask, in the place of green inside", run: (app) => app.dim() },
   review: { group: "Flow", keys: ["v"], does: "review sheet", run: (app) => app.shown("review") },
   help: { group: "Flow", keys: ["?"], does: "this help", run: (app) => app.shown("help") },
   escape: { group: "Flow", keys: ["Escape"], does: "give up what is being drawn or turned",
@@ -96,7 +97,7 @@ export const ACTIONS = {
   copy: { group: "Pose", step: "pose", keys: ["c"], does: "copy the last picture's pose", run: (app) => app.posing.copyLast() },
 };
 
-const ANYTIME = new Set(["review", "help", "next", "previous", "escape", "hide"]);  // also while a picture is loading
+const ANYTIME = new Set(["review", "help", "next", "previous", "escape", "hide", "dim"]);  // also while a picture is loading
 
 /** Runs an action if it makes sense in this step; while a picture is being opened, as soon as it is there. */
 export function act(app, name, chord = "") {

@@ -18,7 +18,7 @@ export class App {
     Object.assign(this, { server, outbox, pictures, shown, say });
     Object.assign(this, {
       all: [], current: null, draft: null, mask: null, bitmap: null, shape: null, iou: null, step: "mask",
-      boxSide: 1, isHidden: false, canCut: false, hasModel: false, isZoomed: false, eta: null, answers: 0, active: 0, lastInput: 0,
+      boxSide: 1, isHidden: false, isDimmed: false, canCut: false, hasModel: false, isZoomed: false, eta: null, answers: 0, active: 0, lastInput: 0,
       maskShown: undefined, early: [],
     });
     this.drawing = new Drawing(this);
@@ -253,6 +253,12 @@ export class App {
   hide() {
     this.isHidden = !this.isHidden;
     this.refresh("mask", "overlay");
+  }
+
+  /** Shows the mask by what is dark outside, where green inside is hard to see: on a green bird. */
+  dim() {
+    this.isDimmed = !this.isDimmed;
+    this.refresh("mask");
   }
 }
 

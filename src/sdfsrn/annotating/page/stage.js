@@ -68,14 +68,26 @@ export class Stage {
   }
 
   _mask(context) {
-    const { mask, isHidden, step } = this.app;
+    const { mask, isHidden, isDimmed, step } = this.app;
     if (!mask || isHidden) return;
     const area = this.area.getContext("2d");
     area.setTransform(1, 0, 0, 1, 0, 0);
     area.clearRect(0, 0, this.area.width, this.area.height);
     this._inPicture(area);
     area.drawImage(mask.canvas, 0, 0);
-    drawRing(context, this.area, 1.25 * this.ratio, step === "mask" ? 0.4 : 0.12);
+    if (isDimmed) this._dim(context);
+    drawRing(context, this.area, 1.25 * this.ratio, isDimmed ? 0 : step === "mask" ? 0.4 : 0.12);
+  }
+
+  /** Darkens what is outside the mask. */
+  _dim(context) {
+    context.save();
+    context.fillStyle = "rgba(0, 0, 0, 0.72)";
+    context.fillRect(0, 0, this.view.width, this.view.height);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalCompositeOperation = "destination-out";
+    context.drawImage(this.area, 0, 0);
+    context.restore();
   }
 
   _overlay(context) {

@@ -24,6 +24,7 @@ export function showTools(app) {
   for (const button of document.querySelectorAll('[data-action="grabcut"]')) button.disabled = !app.canCut;
   byId("no-grabcut").hidden = app.canCut;
   press("hide", app.isHidden);
+  press("dim", app.isDimmed);
   press("zoom", app.isZoomed);
   press("skipped", current.state === "skipped");
   press("cutOff", current.cut_off);
