@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import tarfile
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,6 +31,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def log_files() -> Iterator[None]:
+    """Close the log file that Hydra has opened for a command in this process: the test's folder is gone by the next message."""
+    yield
+    logger = logging.getLogger()
+    for handler in [handler for handler in logger.handlers if type(handler) is logging.FileHandler]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")
