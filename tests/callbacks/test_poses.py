@@ -173,6 +173,18 @@ def test_a_model_with_refined_poses_is_a_model(run: pathlib.Path) -> None:
         assert model(torch.zeros(1, 3, 24, 24)).mesh() is not None
 
 
+def test_a_checkpoint_without_evidence_loads(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Those from before flips were weighed over several looks."""
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    for name in ("pose.evidence", "pose.looks"):
+        del checkpoint["state_dict"][name]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    pose = sdfsrn.load(tmp_path / "old.ckpt").pose
+    assert torch.equal(pose.rows, checkpoint["state_dict"]["pose.rows"])
+    assert pose.evidence.tolist() == [0.0] * 8
+    assert pose.looks == 0
+
+
 def test_rows_of_other_pictures_are_refused(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         ValueError, match=r"Expected the training pictures of the checkpoint, .* got chair-train-0004/00 in the place of none"

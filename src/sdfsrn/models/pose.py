@@ -151,6 +151,8 @@ class PoseResidual(GivenPose):
         stored = state_dict.get(f"{prefix}rows")
         if stored is not None and len(self.rows) == 0:
             self._allocate(len(stored))
+        for name in ("evidence", "looks"):  # which older checkpoints lack
+            state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def attach(self, names: Sequence[str]) -> None:
